@@ -423,7 +423,7 @@ class TransformTraits:
 
     Args:
         pointwise: Changes each pixel on its own, by a factor and an offset, and moves none. Geometric transforms before
-            and after it are therefore still joined into one resampling.
+            and after it are therefore still fused into one resampling.
         consumes_alpha: Takes images whose last channel is alpha and returns images without it.
     """
 
@@ -497,7 +497,7 @@ class MovesMasks(Protocol):
 
 @runtime_checkable
 class Geometric(Protocol):
-    """A transform that is an affine map of pixel coordinates. Neighbours are joined into one resampling."""
+    """A transform that is an affine map of pixel coordinates. Neighbours are fused into one resampling."""
 
     def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
         """Draw the map of each image from old to new pixel coordinates `(x, y, 1)`.
@@ -513,7 +513,7 @@ class Geometric(Protocol):
 
 @runtime_checkable
 class Padding(Protocol):
-    """A geometric transform that may add pixels around the image. It is not joined with the transforms before it."""
+    """A geometric transform that may add pixels around the image. It is not fused with the transforms before it."""
 
     @property
     def fill(self) -> float | None:

@@ -37,7 +37,8 @@ class Adam:
     Args:
         lr: Rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
         final_lr_ratio: Rate of the last step as a fraction of the first, >= 0.
-        anchor_decay: Fraction of the way back per step and unit of the rate, in [0, 1 / lr); 0 for no decay.
+        anchor_decay: Each step removes the share rate * anchor_decay of the distance to the start; in
+            [0, 1 / lr), 0 for no decay.
         betas: Decay of the running means of the gradient and of its square, per step, each in [0, 1).
 
     Raises:

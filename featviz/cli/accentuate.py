@@ -47,7 +47,8 @@ def accentuate(
 ) -> None:
     """Enhance the features of a unit in a photograph.
 
-    The image has the size of the network's input. Prints the response of the photograph and of the image.
+    The image has the size of the network's input. Prints the score in crops of the photograph
+    and in the same crops of the image.
     """
     from featviz.io import check_output, free_path
 

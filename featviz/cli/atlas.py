@@ -43,10 +43,10 @@ def atlas(
     method: Annotated[str, typer.Option(help="Projection to the plane: umap, tsne or pca.")] = "umap",
     param: Param = "fourier",
     size: Annotated[
-        str | None, typer.Option(help="Size of each image in px: 96, or 96x128 (height x width). Default: 96.")
+        str | None, typer.Option(help="Size of each icon in px: 96, or 96x128 (height x width). Default: 96.")
     ] = None,
     optimisation: PageStepsOptions,
-    seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the positions, the projection and the icons.")] = 0,
     network: NetworkOptions,
     own: Own = None,
     backend: BackendOptions,
@@ -58,7 +58,7 @@ def atlas(
 ) -> None:
     """Make an activation atlas of a folder of images, as a web page.
 
-    The atlas shows the activations of a layer in the plane, similar ones close together, with an image for each cell.
+    The atlas shows the activations of a layer in the plane, similar ones close together, with an icon for each cell.
     """
     from featviz.engine import parse_value
 
@@ -120,9 +120,9 @@ def blocks(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what layers detect where in an image, as a web page.
+    """Show what layers detect at each position of an image, as a web page.
 
-    The page shows an image for each position of a layer, and how much each contributes to the class logits: of the
+    The page shows an icon for each position of a layer, and how much each contributes to the class logits: of the
     five most likely classes and those given with --class.
     """
     from featviz.engine import parse_value

@@ -24,7 +24,8 @@ def dream(
     image: Annotated[
         Path,
         typer.Argument(
-            help="Image, signal or volume file, or a folder of them, without results of earlier runs; or a video."
+            help="Image, signal or volume file; a folder of them, in which results of earlier runs are skipped; or a "
+            "video."
         ),
     ],
     objective: Annotated[
@@ -82,7 +83,7 @@ def dream(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """DeepDream: amplify what a network sees in an image or video."""
+    """DeepDream an image, signal, volume or video: amplify what a layer detects in it."""
     from featviz.engine import check_save
     from featviz.io import DEFAULT_FPS, NPY, VIDEOS, free_path, is_folder
 
@@ -90,7 +91,7 @@ def dream(
     is_video = path.suffix.lower() in VIDEOS
     _check_output(path, is_video, image, zoom=zoom, motion=(frames, rotate, pan), carry=carry, fps=fps)
     if layer and objective:
-        raise fv.SettingError(f"--layer and an objective exclude each other, got {layer} and {objective!r}")
+        raise fv.SettingError(f"give --layer or an objective, not both, got {layer} and {objective!r}")
     target: Any = fv.objectives.Layer(layer) if layer else objective and fv.objectives.parse(objective, find_own(own))
     settings: dict[str, Any] = {
         "octaves": octaves, "scale": scale, "steps": steps, "strength": strength, "jitter": jitter, "smooth": smooth,

@@ -23,8 +23,8 @@ def embeddings(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE QUERY",
-            help="A text file of word vectors, or a folder of images; left out for a --model that reads text. Then "
-            'names, or sums of them such as "king - man + woman"; also image files outside of the folder.',
+            help="SOURCE: a text file of word vectors, or a folder of images; leave it out for a --model that reads "
+            'text. QUERY: names, or sums of them such as "king - man + woman"; also image files outside of the folder.',
         ),
     ] = None,
     *,

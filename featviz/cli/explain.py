@@ -56,7 +56,8 @@ def explain(
     image: Annotated[
         str | None,
         typer.Argument(
-            help="Image file, or a folder of them, without results of earlier runs. With --text, the first objective."
+            help="Image file, or a folder of them, in which results of earlier runs are skipped. With --text, the "
+            "first objective."
         ),
     ] = None,
     objectives: Annotated[
@@ -158,7 +159,7 @@ def attention(
 ) -> None:
     """Write a page of the attention of a transformer.
 
-    It shows what each token reads in every layer and head, and follows the attention back through the layers.
+    It shows what each token reads in every layer and attention head, and follows the attention back through the layers.
     """
     if (text is None) == (image is None):
         raise fv.SettingError('give either an image, or --text "..." for a network that reads text')
@@ -218,7 +219,12 @@ def evidence(
     layer: Annotated[
         str | None, typer.Option(help="Layer of the channels. Default: the last feature map that affects the classes.")
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of channels to count per image.")] = 5,
+    top: Annotated[
+        int,
+        typer.Option(
+            help="Number of channels per image that are counted: those with the largest positive contribution."
+        ),
+    ] = 5,
     network: NetworkOptions,
     quiet: Quiet = False,
 ) -> None:

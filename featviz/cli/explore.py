@@ -35,8 +35,8 @@ def explore(
 ) -> None:
     """Explore a network in the browser, on a local page.
 
-    Units are drawn as they come into view. Runs until Ctrl-C. Images are kept, so that they are there at once the next
-    time. The page can be opened on this machine only, by the address that is printed.
+    Units are rendered as they come into view. Runs until Ctrl-C. Images are kept, so the next start shows them at
+    once. The page can be opened on this machine only, by the address that is printed.
     """
     running = fv.explore(
         network.load(),

@@ -53,7 +53,8 @@ def gallery(
         bool, typer.Option("--probability", help="Render the probability of each class as well as its logit.")
     ] = False,
     photographs: Annotated[
-        Path | None, typer.Option(help="Folder of images, to show beside the class that their file or folder names.")
+        Path | None,
+        typer.Option(help="Folder of images; those whose file or folder is named after a class are shown beside it."),
     ] = None,
     judge: Annotated[
         str | None,

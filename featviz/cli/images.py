@@ -46,7 +46,8 @@ def replay(
         typer.Option(
             "--output",
             "-o",
-            help="Image file, or a folder. Default: IMAGE-replay.png, or with the ending of a file that is no image.",
+            help="Image file, or a folder. Default: IMAGE-replay.png; for .npy, .wav, .nii and video files, with the "
+            "same ending.",
         ),
     ] = None,
     rate: Rate = None,
@@ -125,8 +126,8 @@ def judge(
     views. slope, of images of 128 px or more: the amplitude spectrum falls as frequency^-slope; 1 to 1.6 in
     photographs. percentile: share of the photographs in which the unit scores lower.
 
-    With --trust: paths: for each layer, how similar the activations of the image are to those of photographs of the
-    unit; 1: as similar as these are to each other, 0: as unrelated photographs. path: the mean over the later half.
+    --trust adds columns. paths: for each layer, how similar the activations of the image are to those of photographs of
+    the unit; 1: as similar as these are to each other, 0: as unrelated photographs. path: the mean over the later half.
     agreement: the same similarity between the image and images started from photographs. ALARM: either is too low, and
     the network may have been manipulated.
     """
@@ -175,7 +176,8 @@ def fit_prior(
 ) -> None:
     """Learn the colours and spectrum of images, or other data.
 
-    Use the file with --param "Fourier(prior='prior.json')". --model names the network that reads the other data.
+    Use the file with --param "Fourier(prior='prior.json')". For signals,
+    volumes and video, give the network that reads them as --model.
     """
     from featviz.io import check_output
 

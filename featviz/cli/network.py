@@ -17,14 +17,17 @@ from featviz.cli.options import NetworkOptions, UntrainedOptions, expand_groups
 def layers(
     *,
     all_layers: Annotated[
-        bool, typer.Option("--all", help="List all layers. Default: at most 40, without the layers inside of them.")
+        bool,
+        typer.Option(
+            "--all", help="List all layers. Default: leave out nested layers, so that about 40 at most are listed."
+        ),
     ] = False,
     network: UntrainedOptions,
 ) -> None:
     """List the layers of a network.
 
-    For each layer: address, kind, shape, channels, receptive field, stride, and how many layers are inside of it. Good
-    layers to draw first have a star. Nothing is downloaded.
+    For each layer: address, kind, shape, channels, receptive field, stride, and how many layers are inside of it. A
+    star marks layers that are good to render first. Nothing is downloaded.
     """
     typer.echo(network.load_untrained().layers().text(all_layers=all_layers))
 

@@ -126,11 +126,18 @@ class UntrainedOptions(InputOptions, ModelOptions):  # the bases from the last t
     """Option group: a model and its input specification."""
 
     head: Annotated[
-        str | None, typer.Option(help="Layer or output with the class logits. Default: found by their number.")
+        str | None,
+        typer.Option(
+            help="Layer or output with the class logits. Default: the output; of several, the one with as many "
+            "numbers as class names."
+        ),
     ] = None
     outputs: Annotated[
         str | None,
-        typer.Option(help="What the outputs are: classes, multilabel, binary or regression. Default: measured."),
+        typer.Option(
+            help="What the outputs are: classes, multilabel, binary or regression. Default: binary for one output, "
+            "multilabel for sigmoids at the end, else classes."
+        ),
     ] = None
     class_names: Annotated[
         str | None,
@@ -335,8 +342,8 @@ class MatchOptions:
     match_weight: Annotated[
         float | None,
         typer.Option(
-            help="Weight of --match, in multiples of the unit's score in the best photograph minus that in noise. "
-            "Default: 22."
+            help="Weight of --match, in multiples of the unit's score in the best photograph minus that in noise; with "
+            "batch-norm, of 1.4 standard deviations of its score in noise. Default: 22."
         ),
     ] = None
 

@@ -60,7 +60,8 @@ def render(
         str | None,
         typer.Option(
             help='Random transforms: standard, near, lucid, none, or an expression such as "(Pad(8), Jitter(16))". '
-            "Default: standard; near for --param cppn."
+            "Default: standard; near for --param cppn; none for match and caricature; others for signals, volumes and "
+            "video."
         ),
     ] = None,
     optimizer: Annotated[

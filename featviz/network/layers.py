@@ -168,7 +168,7 @@ class LayerTable:
         return rows
 
     def text(self, *, all_layers: bool = False) -> str:
-        """Return the table with aligned columns, and a star for layers that are good to draw first.
+        """Return the table with aligned columns, and a star for layers that are good to render first.
 
         Args:
             all_layers: Show all layers, however many there are.
@@ -184,7 +184,7 @@ class LayerTable:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         more = len(self.layers) - len(names)
         hidden = f"; {more} more layers inside: featviz layers --all, or layers().text(all_layers=True)" if more else ""
-        return "\n".join([*lines, "", f"* good to draw first{hidden}"])
+        return "\n".join([*lines, "", f"* good to render first{hidden}"])
 
     def __str__(self) -> str:
         """Return the table with aligned columns, shortened where there are many layers."""

@@ -23,7 +23,7 @@ class Shared:
     Shared canvases keep the images of a batch aligned, for example those between two objectives.
 
     Args:
-        own: How the part that each image has of its own is parameterized.
+        own: Parameterization of the part that belongs to each image alone.
         factors: Side in px of the cells of each shared canvas, integers >= 1.
         std: Standard deviation of the initial shared canvases, >= 0.
 

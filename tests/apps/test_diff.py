@@ -361,7 +361,7 @@ def test_messages(net, photos, tmp_path):
     )
     linear = toys.network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)))
     assert message(lambda: diff(linear, linear, photos)) == (
-        "no layer with positions in Sequential; give layers, such as a vector's"
+        "no layer with positions in Sequential; name the layers to compare, such as one that outputs a vector"
     )
     assert not diff(linear, linear, photos, layers=["1"], **QUIET).changed
     assert message(lambda: diff(net, net, photos, threshold=1.5)) == (

@@ -394,7 +394,7 @@ def test_the_command(image_file, tmp_path, capsys):
 BAD = {
     "nowhere.jpg": "no file nowhere.jpg; check the path",
     "{} --zoom 1.1 -o a.png": "--zoom writes a video, so the output must end in .gif, .mp4, .webm, got a.png",
-    "{} stage2 --layer stage3": "--layer and an objective exclude each other, got stage3 and 'stage2'",
+    "{} stage2 --layer stage3": "give --layer or an objective, not both, got stage3 and 'stage2'",
     "{} -o a.gif": "{} is a still image; give a video, or --zoom to zoom into the image",
     "{} --zoom 0.9 -o a.gif": "zoom must be >= 1, got 0.9 (default 1.03)",
     "{} --frames 5 -o a.png": "--frames, --rotate and --pan need --zoom; give --zoom 1.03 as well",

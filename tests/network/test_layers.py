@@ -202,7 +202,7 @@ def test_table_as_text():
         "head   vector  3      3",
         "logit  vector  3      3                              *",
         "",
-        "* good to draw first",
+        "* good to render first",
     ]
 
 

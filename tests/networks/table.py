@@ -28,7 +28,7 @@ KINDS = (
 HEADING = """# Networks
 
 featviz is tested on these architectures, in small variants with random weights. `make networks` makes the table again,
-in about ten minutes. Each check uses means of its own:
+in about ten minutes. Each check is independent of the code that it checks:
 
 - **captures**: activations of layers equal those that an independent hook sees;
 - **channel axis**: layers of PyTorch have as many channels as their weights say;

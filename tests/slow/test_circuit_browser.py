@@ -29,7 +29,7 @@ def page(browser, folder):
 
 
 def test_markup_in_names_is_shown_as_text(page):
-    assert page.title() == f"How {WILD[0]} is wired" and page.locator("h1").inner_text() == page.title()
+    assert page.title() == f"Circuit of {WILD[0]}" and page.locator("h1").inner_text() == page.title()
 
 
 def test_a_walk_by_keyboard(page):
@@ -42,9 +42,9 @@ def test_a_walk_by_keyboard(page):
             break
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/{file}")
-    assert page.locator("h1").inner_text() == f"How {name} is wired"
+    assert page.locator("h1").inner_text() == f"Circuit of {name}"
     page.locator("dd a", has_text=WILD[0]).click()
-    assert page.locator("h1").inner_text() == f"How {WILD[0]} is wired"
+    assert page.locator("h1").inner_text() == f"Circuit of {WILD[0]}"
 
 
 def test_every_image_has_a_text_and_loads(page):

@@ -188,7 +188,7 @@ def test_an_image_is_seen_forming(desk):
     assert re.fullmatch(r"Step \d+ of 600", page.locator("#objective-plate .plate-note").inner_text())
     page.locator("#objective-plate").get_by_role("button", name="Stop").click()
     assert page.locator("#objective-plate .plate-note").inner_text() == "Stopped"
-    page.locator("#objective-plate").get_by_role("button", name="Go on").click()
+    page.locator("#objective-plate").get_by_role("button", name="Continue").click()
     until(lambda: page.locator("#objective-plate .plate").get_attribute("data-state") in ("waiting", "running"))
 
 
@@ -251,9 +251,9 @@ def test_drop_a_photograph_to_dream_explain_and_take_apart(desk, tmp_path):
         lambda: state.get_attribute("data-state") == "done" and state.locator("img").get_attribute("src") != dream, 60
     )
     assert not page.locator("#photograph-actions .actions").is_visible()
-    page.get_by_role("tab", name="Take apart").click()
+    page.get_by_role("tab", name="Building blocks").click()
     page.locator("#apart").select_option("stage3")
-    page.locator("#form-blocks").get_by_role("button", name="Take apart").click()
+    page.locator("#form-blocks").get_by_role("button", name="Building blocks").click()
     link = page.get_by_role("link", name="Open its page")
     until(link.is_visible, 300)
     with page.context.expect_page() as opened:
@@ -277,7 +277,7 @@ def test_stop_and_go_on(desk):
     page = desk.open("steps=1500&size=64&layer=stage3")
     until(lambda: page.locator("#status").get_attribute("data-on") == "true")
     page.get_by_role("button", name="Stop", exact=True).click()
-    until(lambda: page.locator("#stop").inner_text() == "Go on")
+    until(lambda: page.locator("#stop").inner_text() == "Continue")
     page.wait_for_timeout(500)
     assert "stopped" in page.locator("#status-text").inner_text()
     assert page.locator(".tile[data-state=stopped]").count() > 0

@@ -112,7 +112,7 @@ def write_unit(
         "heads": [_heads(each, wiring.unit[1]) for each in shown.heads],
     }
     file = page_file(wiring.unit, first)
-    title = f"How {title_of(network, wiring.unit)} is wired"
+    title = f"Circuit of {title_of(network, wiring.unit)}"
     rendered.store.write(file, render_template("circuits/page.html", {}, title=title, page=page))
     return file
 

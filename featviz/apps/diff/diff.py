@@ -66,9 +66,9 @@ def diff(
         photographs: Folder of 4 or more images like those that the networks were trained on; a hundred are better.
             Files that cannot be read are skipped.
         output: A folder on this machine for the page; `None` for numbers only.
-        layers: Layers of the first network; `None` for those with positions that are good to draw first.
+        layers: Layers of the first network; `None` for those with positions that are good to render first.
         second_layers: Layers of the second network; `None` for the same names; for networks without a layer in common,
-            those that are good to draw first.
+            those that are good to render first.
         checkpoints: Networks between both, in the order of training. The page then shows units over training.
         classes: Names or indices of the classes to compare; `None` for all that both have, at most 100.
         judge: Network that measures how much the image of a class changed; `None` to compare class logits only.

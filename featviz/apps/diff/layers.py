@@ -92,8 +92,8 @@ def choose_layers(
     Args:
         first: The first network.
         second: The second network.
-        layers: Layers of the first network; `None` for those that are good to draw first and that the second network
-            has, too; of networks without a layer in common, for those of each that are good to draw first.
+        layers: Layers of the first network; `None` for those that are good to render first and that the second network
+            has, too; of networks without a layer in common, for those of each that are good to render first.
         second_layers: Layers of the second network; `None` for those of the first.
 
     Raises:
@@ -115,7 +115,10 @@ def choose_layers(
         second_layers = layers
     for network, names in ((first, layers), (second, second_layers)):
         if not names:
-            raise fv.AddressError(f"no layer with positions in {network.label}; give layers, such as a vector's")
+            raise fv.AddressError(
+                f"no layer with positions in {network.label}; name the layers to compare, such as one that outputs "
+                "a vector"
+            )
     return Layers.of(first, layers), Layers.of(second, second_layers)
 
 
@@ -129,6 +132,6 @@ def _has(network: fv.Network, layer: str) -> bool:
 
 
 def _suggested(network: fv.Network) -> list[str]:
-    """Return the layers with positions that are good to draw first, in the order of the network."""
+    """Return the layers with positions that are good to render first, in the order of the network."""
     found = LayerTable(network.table, {}).suggested
     return [name for name, layer in network.table.items() if name in found and layer.has_positions and not layer.base]

@@ -29,5 +29,5 @@ def check_batch(network: fv.Network, _images: Float[Tensor, "n c h w"] | None) -
     alone = network.capture(images[:1], [layer]).channels_first(layer)[0]
     beside = network.capture(images, [layer]).channels_first(layer)[0]
     if (alone - beside).abs().max() > TOLERANCE * alone.abs().max():
-        text = "the output for an image depends on the other images of the batch, and renders on how many run together"
+        text = "the output for an image depends on the other images of its batch, so renders depend on the chunk size"
         yield Finding("batch", text, "give normalisations running statistics, or render with Execution(chunk_size=1)")

@@ -145,7 +145,7 @@ def _by_batch_norms(network: fv.Network, images: Float[Tensor, "n c h w"] | None
     if len(likely) == 1:
         return _conclusion(BATCH_NORMS, likely[0], candidates)
     text = f"{BATCH_NORMS} do not fit the given normalisation"
-    text += "; --photographs FOLDER would tell which of these does" if images is None else ""
+    text += "; give --photographs FOLDER to find out which of the following does" if images is None else ""
     return Finding("input range", text, " or ".join(sorted(likely, key=lambda key: mismatches[key])))
 
 

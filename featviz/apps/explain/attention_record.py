@@ -23,7 +23,7 @@ from featviz.io import GivenImage
 
 @dataclass(frozen=True, eq=False)
 class AttentionRecord:
-    """Attention weights of every layer and head for one image or text. Returned by `fv.attention`.
+    """Attention weights of every layer and attention head for one image or text. Returned by `fv.attention`.
 
     Args:
         network: Label of the network.
@@ -94,7 +94,7 @@ class AttentionRecord:
         return rolled(gradient_steps(self.weights, self.gradients))
 
     def save(self, path: str | Path) -> Path:
-        """Write a page that shows every layer and head. It is one file, which opens from the disk.
+        """Write a page that shows every layer and attention head. It is one file, which opens from the disk.
 
         Weights are stored with 8 bits, relative to the largest of their row.
 
@@ -118,7 +118,7 @@ class AttentionRecord:
 
 @entry_point(reads_text=True)
 def attention(network: fv.Network, image: GivenImage, target: Target | None = None) -> AttentionRecord:
-    """Record the attention weights of a transformer for one image or text, in every layer and head.
+    """Record the attention weights of a transformer for one image or text, in every layer and attention head.
 
     The weights are those of each softmax over tokens, whichever function or module computes it.
 

@@ -45,7 +45,7 @@ def explain_page(found: Comparison | TextComparison, progress: Callable[[int, in
         "cells": _cells(found, progress),
     }
     about = f"{pluralize(len(found.targets), 'target')}, {pluralize(len(found.methods), 'method')}"
-    return render_template("explain/explain.html", data, title=f"What explains {network.label}", about=about)
+    return render_template("explain/explain.html", data, title=f"Attribution maps of {network.label}", about=about)
 
 
 def _image(found: Comparison) -> dict[str, Any]:

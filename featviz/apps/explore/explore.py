@@ -130,11 +130,11 @@ def explore(
     port: int = 0,
     open_browser: bool | None = None,
 ) -> Explorer:
-    """Explore a network on a local page: its units are drawn as they come into view.
+    """Explore a network on a local page: its units are rendered as they come into view.
 
-    The page lists the layers. It also draws objectives that you type, and dreams on photographs that you drop on it,
-    explains them, or takes them apart. Images are kept, so that they are there at once the next time. The server
-    listens on this machine only, and its address holds a secret. It ends with the process; in a script, call
+    The page lists the layers. It also renders objectives that you type. It dreams on photographs that you drop on it,
+    explains them, or decomposes them into building blocks. Images are kept, so the next start shows them at once. The
+    server listens on this machine only, and its address holds a secret. It ends with the process; in a script, call
     `explore(net).wait()`.
 
     Args:

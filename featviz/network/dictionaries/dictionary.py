@@ -53,8 +53,8 @@ class Dictionary:
         SettingError: There is no such kind, shapes do not match, or a number is NaN or infinite.
 
     Source: SAELens, sae_lens/saes: `standard_sae.py`, `topk_sae.py`, `jumprelu_sae.py`, `gated_sae.py`.
-    Differs: a code of k-means is the length of the projection on the nearest centre, relative to the centre, instead of
-    1, so that it has a gradient.
+    Differs: a code of k-means is the length of the projection on the nearest centre, divided by the centre's
+    length, instead of 1, so that it has a gradient.
     """
 
     kind: str

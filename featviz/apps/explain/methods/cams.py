@@ -148,7 +148,7 @@ class ScoreCAM(LayerMethod):
     """Score-CAM: a layer's channels, weighted by the score of the image that each of them masks.
 
     Formula: map = ReLU(Σ_k softmax_k(s_k) A_k), where s_k is the score of the image multiplied by the enlarged channel
-    k, scaled to [0, 1]. What a mask hides has the mean color of the network's input specification. Needs no gradient;
+    k, scaled to [0, 1]. What a mask hides has the mean colour of the network's input specification. Needs no gradient;
     one pass per channel.
 
     Args:

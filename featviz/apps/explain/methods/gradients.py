@@ -81,7 +81,7 @@ class InputXGradient:
 
 @dataclass(frozen=True)
 class DeconvNet:
-    """Deconvolutional network: the gradient, but rectifiers pass it back where it is positive.
+    """Deconvolutional network: the gradient, but rectifiers pass it back only where it is positive.
 
     Formula: at a rectifier, gradient_in = ReLU(gradient_out), whatever the input was. Max pooling routes the gradient
     to the maxima (its "switches"), and convolutions are transposed, both as in the gradient. Good to see patterns that
@@ -98,7 +98,7 @@ class DeconvNet:
 
 @dataclass(frozen=True)
 class GuidedBackprop:
-    """Guided backpropagation: the gradient, but rectifiers block it where it is negative.
+    """Guided backpropagation: the gradient, but rectifiers also block it where it is negative.
 
     Formula: at a rectifier, gradient_in = ReLU(gradient_out) · rectifier'(input): the gradient's mask and DeconvNet's
     together. Good for sharp drawings of what excites a unit; like an edge detector, it changes little when the
@@ -307,7 +307,7 @@ def captum() -> Any:
 
 
 def mean_color(network: fv.Network, images: Tensor) -> Float[Tensor, "c *ones"]:
-    """Return the mean color of the network's input specification, which is 0 to the module.
+    """Return the mean colour of the network's input specification, which is 0 to the module.
 
     Of signals and volumes it is their mean value, in [0, 1] as their images.
 

@@ -41,7 +41,7 @@ class Occlusion:
         SettingError: An argument is out of its range.
 
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, section 4.2; computed by captum.
-    Differs: the window has the mean color of the network's input specification, not grey.
+    Differs: the window has the mean colour of the network's input specification, not grey.
     """
 
     window: int | None = None
@@ -124,7 +124,7 @@ class RISE:
     """RISE: the mean of random masks, weighted by the score of the image that each of them leaves visible.
 
     Formula: map = Σ_i (s_i - mean s) M_i / (N keep), with the score s_i of the image multiplied by mask M_i. A mask is
-    a coarse random grid, enlarged smoothly and shifted. What it hides has the mean color of the network's input
+    a coarse random grid, enlarged smoothly and shifted. What it hides has the mean colour of the network's input
     specification. Good for any network and target; needs hundreds of passes.
 
     Args:

@@ -73,7 +73,7 @@ export class Plate {
     if (draft) this.img.src = draft;
     else if (!again) this.img.removeAttribute("src");
     this.img.alt = `${name}, rendering`;
-    this.write("waiting", "Waiting for its turn");
+    this.write("waiting", "Queued");
     this.leave = ask(entry => key === this.key && this.update(entry));
   }
 
@@ -84,14 +84,14 @@ export class Plate {
     else if (state === "failed") this.write("failed", entry.error);
     else if (state === "stopped") this.write("stopped", "Stopped");
     else if (steps) this.write("running", `Step ${done} of ${steps}`, done / steps);
-    else this.write("waiting", "Waiting for its turn");
+    else this.write("waiting", "Queued");
   }
 
   write(state, text, share = 0) {
     this.figure.dataset.state = state;
     this.note.textContent = text;
     this.stop.hidden = !["waiting", "running", "stopped"].includes(state);
-    this.stop.textContent = state === "stopped" ? "Go on" : "Stop";
+    this.stop.textContent = state === "stopped" ? "Continue" : "Stop";
     this.bar.hidden = state !== "running";
     this.bar.setAttribute("aria-valuenow", Math.round(100 * share));
     this.bar.setAttribute("aria-valuemax", "100");
@@ -158,7 +158,7 @@ export class Plate {
     try {
       this.info ||= await api.image(this.id);
     } catch (error) {
-      button.textContent = "Not there";
+      button.textContent = "Not found";
       announce(error.message);
       return;
     }

@@ -22,7 +22,7 @@ export class Status {
     at("status").dataset.on = count || waiting ? "true" : "false";
     at("stop").tabIndex = count || waiting ? 0 : -1;
     at("status-text").textContent = count ? `Rendering ${counted(count, "image")}` : waiting ? `${counted(waiting, "image")} stopped` : "All rendered";
-    at("stop").textContent = count || !waiting ? "Stop" : "Go on";
+    at("stop").textContent = count || !waiting ? "Stop" : "Continue";
     const text = count ? `Rendering ${counted(count, "image")}` : waiting ? "Stopped" : "All images in view are rendered";
     if (Boolean(count) !== this.busy) announce(text);
     this.busy = Boolean(count);
