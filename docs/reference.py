@@ -40,7 +40,7 @@ OTHER_RESULTS = {
     "embeddings.neighbours": ("Neighbours",),
     "examples.examples": ("Example", "Examples"),
     "judge.verdicts": ("Judgement", "Verdict"),
-    "shared.album": ("Pages",),
+    "shared.rendering.album": ("Pages",),
     "texture.texture": ("Textured",),
 }
 """Classes of the results of the other apps."""

@@ -2,6 +2,7 @@
 
 FeatvizError               base class of all errors
 ├── AddressError           the network has no such layer, channel, position or class, or text cannot be parsed
+│   └── UndeclaredLayerError  an objective reads a layer that it does not declare (also a KeyError)
 ├── ModelError             a model cannot be built, or does not accept its input
 ├── WeightsError           weights cannot be read, or do not fit the model
 ├── SettingError           an argument is invalid (also a ValueError)

@@ -17,7 +17,7 @@ from featviz.engine import check_network_or_name, entry_point
 from featviz.errors import warn
 from featviz.interfaces import ProgressSource, Transforms
 from featviz.io import Array, auto_bar, is_file, is_folder
-from featviz.network import index_of_class, is_on_this_machine
+from featviz.network import DEFAULT_WEIGHTS, RANDOM_WEIGHTS, index_of_class, is_on_this_machine, is_user_model
 from featviz.param.inputs import InputParams
 from featviz.transforms.inputs import InputTransforms
 
@@ -208,15 +208,14 @@ def load_recipe_network(
         RecipeError: The network was made in Python or comes from a file of the user, or the weights are missing or have
             to be downloaded.
     """
-    is_own = ":" in recipe.model and not recipe.model.startswith(("timm/", "open_clip/"))
-    if model is None and (not recipe.model or is_own):
+    if model is None and (not recipe.model or is_user_model(recipe.model)):
         origin = f"is the user's own {recipe.model!r}" if recipe.model else "was made in Python"
         raise fv.RecipeError(
             f"the image's network {origin}, and a recipe never runs code; "
             "give the network with --model path/to/file.py:factory, or network= in Python"
         )
-    weights = weights or recipe.weights or "default"
-    if weights == recipe.weights and weights not in ("default", "none") and not is_file(weights):
+    weights = weights or recipe.weights or DEFAULT_WEIGHTS
+    if weights == recipe.weights and weights not in (DEFAULT_WEIGHTS, RANDOM_WEIGHTS) and not is_file(weights):
         raise fv.RecipeError(f"the image's weights file {weights} is missing; give it with --weights")
     if model is None and not download and not is_on_this_machine(recipe.model, weights):
         raise fv.RecipeError(

@@ -122,8 +122,9 @@ def load_place(place: str, options: UntrainedOptions) -> fv.Network:
         WeightsError: The weights cannot be read, or do not fit the model.
     """
     from featviz.io import is_file
+    from featviz.network import DEFAULT_WEIGHTS
 
-    model, weights = place, "default"
+    model, weights = place, DEFAULT_WEIGHTS
     if is_file(place) or (place.endswith(WEIGHTS_ENDINGS) and "@" not in place):
         model, weights = options.model, place
     elif "@" in place:

@@ -180,12 +180,13 @@ def fit_prior(
     volumes and video, give the network that reads them as --model.
     """
     from featviz.io import check_output
+    from featviz.network import RANDOM_WEIGHTS
 
     path = output or output_file(None, f"{folder.resolve().name}-prior.json")
     check_output(path, ".json")
     if model is None and inputs != InputOptions():
         raise fv.SettingError(f"{first_given(inputs)} describes the input of a network; give --model FILE.py:FACTORY")
-    network = None if model is None else load_network(model, weights="none", device="cpu", **vars(inputs))
+    network = None if model is None else load_network(model, weights=RANDOM_WEIGHTS, device="cpu", **vars(inputs))
     typer.echo(fv.fit_prior(folder, channels=channels, size=read_size(size), network=network).save(path))
 
 
@@ -195,11 +196,11 @@ def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: 
     Raises:
         OutputError: It cannot.
     """
-    from featviz.engine import NUMBERS, check_save
+    from featviz.engine import NUMBER_ENDINGS, check_save
     from featviz.io import ending_of, free_path, is_folder
 
     ending, folder = ending_of(image), output or image.parent
-    name = f"{image.name.removesuffix(ending)}-replay{ending if ending in NUMBERS else '.png'}"
+    name = f"{image.name.removesuffix(ending)}-replay{ending if ending in NUMBER_ENDINGS else '.png'}"
     path = free_path(folder / name) if is_folder(folder) else folder
     check_save(path, axes, count=count, rate=rate)
     return path
@@ -207,10 +208,10 @@ def _replay_file(image: Path, output: Path | None, axes: str, count: int, rate: 
 
 def _compare(image: Path, rendering: fv.Rendering, rate: float | None) -> str:
     """Return how a rendering differs from the image that it repeats."""
-    from featviz.engine import NUMBERS
+    from featviz.engine import NUMBER_ENDINGS
     from featviz.io import OPAQUE_ENDINGS, ending_of, over_checks, read_image
 
-    if ending_of(image) in NUMBERS:
+    if ending_of(image) in NUMBER_ENDINGS:
         return _compare_numbers(image, rendering, rate)
     pixels = rendering.sheet(rate=rate)
     if image.suffix.lower() in OPAQUE_ENDINGS and pixels.shape[2] == 4:

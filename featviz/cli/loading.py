@@ -58,8 +58,9 @@ def load_network(
     """
     from featviz.checks import check_axes, check_size
     from featviz.interfaces import as_size
+    from featviz.network import is_user_model
 
-    given, is_own = read_size(input_size), ":" in model  # a module of the user may have no size of its own
+    given, is_own = read_size(input_size), is_user_model(model)  # a module of the user may have no size of its own
     network = fv.load(
         model,
         weights=weights,

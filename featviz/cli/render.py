@@ -113,14 +113,15 @@ def render(
 
     check_result(output or Path("image.png"))
     named = find_own(own)
-    follows = as_optimizer(optimizer, lr, named)
+    parsed_optimizer = as_optimizer(optimizer, lr, named)
     parsed = [fv.objectives.parse(text, named) for text in objectives or []]
     if not parsed and not classes:
         raise fv.SettingError("nothing to render; give an objective such as stage2:5, or --class NAME")
     check_rate(rate)
     sides = read_size(size)
-    image = None if param is None else as_param(param, None, batch, named)
-    shown, matched = _shown_size(at, param or "fourier", image), matching.settings
+    # The param is parsed before the network is loaded, so that a typo costs no time, and again for its inputs.
+    checked_param = None if param is None else as_param(param, None, batch, named)
+    shown_size, matched = _shown_size(at, param or "fourier", checked_param), matching.settings
     loaded = network.load(smooth_pools=smooth_pools)
     inputs = loaded.inputs or {"": loaded.input}
     params = {
@@ -131,14 +132,14 @@ def render(
     if loaded.tokens is None:
         axes = [spec.axes for spec in inputs.values()]
         check_rate_applies(rate, next((one for one in axes if one in ("x", "tyx")), axes[0]), loaded.label)
-        if shown is not None and loaded.inputs:
+        if shown_size is not None and loaded.inputs:
             raise fv.SettingError(f"--at is about one input, and {loaded.label} optimises several; leave it out")
         for name, spec in inputs.items():
             made = params[name]
             count = len(parsed) * (batch if made is None else made.batch)
             check_save(output or Path("image.npy"), spec.axes, count=count, rate=rate)
-    if shown is not None:
-        check_axes(as_size(shown, len(loaded.size)), len(loaded.size))
+    if shown_size is not None:
+        check_axes(as_size(shown_size, len(loaded.size)), len(loaded.size))
     units = find_matched(loaded, parsed, **matched)
     rendering = fv.render(
         loaded,
@@ -147,7 +148,7 @@ def render(
         size=None if sides is None else as_size(sides, len(loaded.size)),
         batch=batch,
         transforms=as_transforms(transforms, named),
-        optimizer=follows,
+        optimizer=parsed_optimizer,
         quality=quality,
         steps=steps,
         seed=seed,
@@ -155,7 +156,7 @@ def render(
         execution=fv.Execution(read_precision(precision), max_memory=max_memory, tile=tile),
         progress=progress(quiet, "render"),
     )
-    rendering = rendering if shown is None else rendering.at(shown)
+    rendering = rendering if shown_size is None else rendering.at(shown_size)
     marked = mark_copies(loaded, rendering, units) if units else rendering
     save(marked, output, rate=rate)
     if marked.names != rendering.names:

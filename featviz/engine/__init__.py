@@ -9,16 +9,16 @@ from featviz.engine.argument_checks import (
 )
 from featviz.engine.entry_point import entry_point
 from featviz.engine.job import Start
-from featviz.engine.pictures import NUMBERS, check_rate, check_save
 from featviz.engine.presets import PRESETS, Preset, find_preset
 from featviz.engine.recipe import Recipe, fingerprint
 from featviz.engine.render import render
 from featviz.engine.repr_parser import parse_repr, parse_value
 from featviz.engine.result import Rendering, Robustness
+from featviz.engine.result_files import NUMBER_ENDINGS, check_rate, check_save
 from featviz.engine.scoring import Scorer, open_scorer, score
 
 __all__ = [
-    "NUMBERS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_layer",
+    "NUMBER_ENDINGS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_layer",
     "check_network_or_name", "check_path", "check_path_or_none", "check_rate", "check_save", "entry_point",
     "find_preset", "fingerprint", "open_scorer", "parse_repr", "parse_value", "render", "score", "unchecked",
 ]  # fmt: skip

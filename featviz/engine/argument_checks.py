@@ -36,7 +36,11 @@ def _network(name: str, value: Any) -> None:
 
 
 def check_network_or_name(name: str, value: Any) -> None:
-    """Check that a value is a network, or text that names one."""
+    """Check that a value is a network, or text that names one.
+
+    Raises:
+        SettingError: It is not.
+    """
     if not isinstance(value, str):
         _network(name, value)
 
@@ -60,7 +64,11 @@ def _pan(name: str, value: Any) -> None:
 
 
 def check_path(name: str, value: Any) -> None:
-    """Check that a value is a path."""
+    """Check that a value is a path.
+
+    Raises:
+        SettingError: It is not, or names a file that no file system allows.
+    """
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise SettingError(f"{name} must be a path, got {shown(value)}")
     try:
@@ -96,7 +104,11 @@ def _name(name: str, value: Any) -> None:
 
 
 def check_layer(name: str, value: Any) -> None:
-    """Check that a value is a layer, by name or as a module, or a sequence of them."""
+    """Check that a value is a layer, by name or as a module, or a sequence of them.
+
+    Raises:
+        SettingError: It is not.
+    """
     for each in value if isinstance(value, list | tuple) and value else [value]:
         if not isinstance(each, str | nn.Module):
             raise SettingError(f"{name} must be a layer, by name or as a module, got {shown(value)}")

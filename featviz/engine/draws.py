@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import torch
 from torch import Tensor
 
+from featviz.engine.tensor_trees import map_tensors, same, size_in_bytes
 from featviz.interfaces import Shape, Transform
-from featviz.network.trees import rebuilt
 from featviz.random import Generators, draw_steps
 from featviz.transforms.fusing import DrawFunction
 
@@ -20,18 +19,6 @@ BLOCK_BYTES = 2**24
 """Largest size in bytes of the draws of these steps."""
 COMPARED_STEPS = 6
 """Number of steps that are drawn one by one as well, to see whether that gives the same."""
-
-
-@runtime_checkable
-class Movable(Protocol):
-    """A value other than a tensor that can be copied to a device."""
-
-    def to(self, device: torch.device) -> Any:
-        """Return a copy on a device.
-
-        Args:
-            device: Where to.
-        """
 
 
 @dataclass(frozen=True)
@@ -165,66 +152,3 @@ class StepDraws:
 
 
 # ---------------------------------------------------------------------------------------------- trees of tensors
-
-
-def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
-    """Return a value with each tensor in its tuples, lists and dicts replaced.
-
-    Args:
-        change: Returns what replaces a tensor.
-        value: Tensors and plain values.
-
-    Raises:
-        TypeError: There is an object of another class, which may hold tensors, too.
-    """
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple | list):
-        return rebuilt(value, [map_tensors(change, each) for each in value])
-    if isinstance(value, dict):
-        return {key: map_tensors(change, each) for key, each in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{type(value).__name__} is neither a tensor nor a plain value")
-
-
-def move(value: Any, device: torch.device) -> Any:
-    """Copy a value to a device, including tensors inside of tuples, lists and dicts.
-
-    Args:
-        value: Tensors, other movable and plain values.
-        device: Where to.
-    """
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Movable):
-        return value.to(device)
-    if isinstance(value, tuple | list):
-        return rebuilt(value, [move(each, device) for each in value])
-    return {key: move(each, device) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-def list_tensors(value: Any) -> list[Tensor]:
-    """Return the tensors of a value in order."""
-    found: list[Tensor] = []
-    map_tensors(found.append, value)
-    return found
-
-
-def same(one: Any, two: Any) -> bool:
-    """Whether two values have the same structure, equal tensors and equal plain values."""
-    if map_tensors(_kind, one) != map_tensors(_kind, two):
-        return False
-    return all(torch.equal(a, b) for a, b in zip(list_tensors(one), list_tensors(two), strict=True))
-
-
-def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
-
-
-def size_in_bytes(value: Any) -> int:
-    """Return the size of the tensors of a value; 0 if it holds objects of other classes."""
-    try:
-        return sum(tensor.nbytes for tensor in list_tensors(value))
-    except TypeError:
-        return 0

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from featviz.checks import check_axes
 from featviz.engine.autotune import autotune
+from featviz.engine.binding import bind, checked_scores
 from featviz.engine.memory import check_fits
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
-from featviz.engine.scoring import bind, checked_scores
 from featviz.engine.shorthand import transform_tuple
 from featviz.engine.view import View, size_of
 from featviz.errors import ModelError, RenderError, SettingError, pluralize, shown

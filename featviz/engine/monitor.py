@@ -1,4 +1,4 @@
-"""Watch a render: its scores, and the two ways in which an image can fail (no gradient, or a score that is NaN)."""
+"""Watch a render: its scores, and how an image can fail: no gradient, a NaN score, or one that stays constant."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ class Monitor:
         self._checks = {1, steps, *(start + step for start in starts for step in CHECK_STEPS)}
         self._uses_network = torch.tensor(uses_network)
         self._alive = torch.zeros(len(names), dtype=torch.bool)
+        # Stored, not computed when asked for: recorded steps compare `redirect` by identity.
         self._all_alive, self._dead = False, ~self._alive
         self._scores: list[Tensor] = []
         self._flag: Tensor | None = None  # whether any score of the last checked step was finite

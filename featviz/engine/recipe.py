@@ -19,7 +19,7 @@ from featviz.errors import FeatvizError, RecipeError
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe, recipe_in
 from featviz.io.array import as_tuples
-from featviz.network import CODES, Execution, InputSpec, index_of_class
+from featviz.network import CODES, DEFAULT_WEIGHTS, RANDOM_WEIGHTS, Execution, InputSpec, index_of_class
 from featviz.network.inputs.input_spec import without_defaults
 
 FORMAT = 4
@@ -53,7 +53,7 @@ class Recipe:
         files: Files that the objectives, the param and the transforms use, with a hash of their content.
         index: Index of the image in the batch that this file shows; `None` for a contact sheet of all.
         shown: Height and width in px at which it was drawn again; `None` for the size of the render.
-        dream: The settings of `fv.dream`, for its images.
+        dream: The settings of `fv.dream`, for its images. Settings that are text are files.
         accentuation: The settings of `fv.accentuate`, for its images.
         classes: Class names that the objectives use, with their indices.
         head: The network's `head`.
@@ -102,6 +102,15 @@ class Recipe:
 
     TENSOR: ClassVar[str] = "an image made in Python"
     """Value of `start` for an image that was made in Python."""
+    # Files are named by `hash`, so it must not change. A new field belongs to one of these.
+    NOT_HASHED: ClassVar[frozenset[str]] = frozenset(
+        {"machine", "execution", "model", "weights", "start", "files", "texts"}
+    )
+    """Fields on which the image does not depend, or whose content is in other fields."""
+    HASHED_IF_SET: ClassVar[frozenset[str]] = frozenset(
+        {"classes", "head", "outputs", "dictionaries", "accentuation", "given", "inputs", "part"}
+    )
+    """Fields that older recipes do not have."""
 
     @classmethod
     def of(cls, path: str | Path | bytes | Image) -> Recipe:
@@ -125,8 +134,8 @@ class Recipe:
         Relative paths are those from the folder in which the image was rendered, often one above that of the image.
         """
         named = [*self.files, self.start, self.weights, *(file for file, _ in self.dictionaries.values())]
-        moved = {name: _find_above(name, image) for name in named if name and name not in ("default", "none")}
-        moved = {name: file for name, file in moved.items() if file != name}
+        files = [name for name in named if name and name not in (DEFAULT_WEIGHTS, RANDOM_WEIGHTS)]
+        moved = {name: file for name in files if (file := _find_above(name, image)) != name}
 
         def follow(text: str) -> str:
             for name, file in moved.items():
@@ -136,7 +145,9 @@ class Recipe:
         def place(name: str | None) -> str | None:
             return None if name is None else moved.get(name, name)
 
-        dream = self.dream and {key: place(value) if key == "mask" else value for key, value in self.dream.items()}
+        dream = self.dream and {
+            key: place(value) if isinstance(value, str) else value for key, value in self.dream.items()
+        }
         return replace(
             self,
             objectives=tuple(map(follow, self.objectives)),
@@ -282,16 +293,16 @@ class Recipe:
         Raises:
             RecipeError: The execution cannot be read.
         """
-        ignored = ("machine", "execution", "model", "weights", "start", "files", "texts")
-        decisive = {key: value for key, value in self.alone._content.items() if key not in ignored}
+        decisive = {
+            key: value
+            for key, value in self.alone._content.items()
+            if key not in self.NOT_HASHED and (value or key not in self.HASHED_IF_SET)
+        }
         decisive["precision"] = parse_repr(self.execution, {"Execution": Execution}).precision
-        decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
-        # Fields that older recipes do not have.
-        for later in ("classes", "head", "outputs", "dictionaries", "accentuation", "given", "inputs", "part"):
-            if not decisive[later]:
-                del decisive[later]
-        if self.dream is not None:
-            decisive["dream"] = {key: value for key, value in self.dream.items() if key != "mask"}  # in the param
+        if "dictionaries" in decisive:
+            decisive["dictionaries"] = {layer: content for layer, (_, content) in decisive["dictionaries"].items()}
+        if self.dream is not None:  # the content of its files is in the param
+            decisive["dream"] = {key: each for key, each in self.dream.items() if not isinstance(each, str | None)}
         text = json.dumps(decisive, sort_keys=True, default=_to_python)
         for name, content in self.files.items():  # the content of a file counts, its name does not
             text = text.replace(json.dumps(repr(name))[1:-1], content)

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from featviz.engine.chunks import Chunks
-from featviz.engine.draws import Block, list_tensors, map_tensors, move
+from featviz.engine.draws import Block
 from featviz.engine.job import Job
+from featviz.engine.tensor_trees import list_tensors, map_tensors, to_device
 from featviz.errors import first_line
 from featviz.interfaces import Stepper, traits_of
 from featviz.network.fast.cuda_graphs import one_recording
@@ -98,6 +99,7 @@ class Recorder:
             return None
         try:
             recording = self._recording
+            # `Monitor.redirect` is the same tensor until it changes, so comparing identities needs no synchronisation.
             if recording is None or found[0] is not self._block or redirect is not self._redirect:
                 recording = self._begin(found[0], redirect)
             if not self.replayed or self._expected_step != done:
@@ -139,7 +141,7 @@ class Recorder:
         """
         self._wait_for_earlier_blocks()
         pinned = map_tensors(Tensor.pin_memory, block.draws)
-        moved = Block(move(pinned, self._job.network.device), block.steps)
+        moved = Block(to_device(pinned, self._job.network.device), block.steps)
         kinds = map_tensors(lambda tensor: (tensor.shape[1:], tensor.dtype), moved.draws)
         structure = str((kinds, None if redirect is None else redirect.tolist()))
         known = self._recordings.get(structure)

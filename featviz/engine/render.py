@@ -29,7 +29,7 @@ from featviz.engine.several_inputs import (
     transforms_of_inputs,
 )
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
-from featviz.errors import SettingError, warn
+from featviz.errors import SettingError, kind_and_line, warn
 from featviz.interfaces import (
     ObjectiveLike,
     Optimizer,
@@ -47,8 +47,11 @@ from featviz.network import Execution, Network
 from featviz.objectives import ObjectiveSource, as_objectives
 from featviz.param.inputs import InputParams
 
-MOVED = 0.01
-"""An image has moved if a pixel differs from the start by more than this, in [0, 1]."""
+MOVED, SAMPLE_STRIDE = 0.01, 7
+"""An image has moved if a pixel differs from the start by more than this, in [0, 1]; pixels at this distance are
+compared, which is no multiple of usual periods."""
+MIN_VIEWS, MAX_VIEWS, STEPS_PER_VIEW = 4, 16, 32
+"""Random views in which a finished image is scored: one per so many steps, within these bounds."""
 
 
 @entry_point(any_axes=True, per_image=True, shows_images=True, checks={"seed": unchecked, "start": check_start})
@@ -125,11 +128,11 @@ def render(
     """
     preset = find_preset(quality)
     objectives = as_objectives(objective)
-    own_param, views = _completed(network, objectives, param, transforms, size, batch, preset, start)
+    own_param, own_transforms = _completed(network, objectives, param, transforms, size, batch, preset, start)
     optimizer = as_optimizer(optimizer, lr)
     steps = preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
-    job = Job.prepare(network, objectives, own_param, views, seed, start, execution, steps)
+    job = Job.prepare(network, objectives, own_param, own_transforms, seed, start, execution, steps)
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper = _begin(optimizer, job, steps)
     last = steps if until is None else min(until, steps)
@@ -162,8 +165,8 @@ def render(
     if done and isinstance(own_param, InputParams):
         _warn_of_unchanged(own_param.unchanged(first_leaves, job.leaves), job.names)
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
-    until = done if stopped or done < steps else None
-    recipe = replace(job.recipe(optimizer, steps), execution=repr(used), until=until)
+    stopped_at = done if stopped or done < steps else None
+    recipe = replace(job.recipe(optimizer, steps), execution=repr(used), until=stopped_at)
     has_moved = (_sample(job) - first_sample).abs().flatten(1).amax(1) > MOVED
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
@@ -223,10 +226,10 @@ def _completed(
 
 
 def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
-    """Return every seventh pixel of the images along each axis."""
+    """Return some pixels of the images, at equal distances along each axis."""
     with torch.no_grad():
         images = job.images(job.leaves)
-        some: tuple[Any, ...] = (..., *[slice(None, None, 7)] * (images.ndim - 2))
+        some: tuple[Any, ...] = (..., *[slice(None, None, SAMPLE_STRIDE)] * (images.ndim - 2))
         return images[some].clone().cpu()
 
 
@@ -261,13 +264,13 @@ def _begin(optimizer: Optimizer, job: Job, steps: int) -> Stepper:
 
 def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int | None) -> Robustness | None:
     """Score the finished images without transforms and in new random views; `None` where that is not possible."""
-    views = min(16, max(4, len(history) // 32)) if views is None else views
+    views = min(MAX_VIEWS, max(MIN_VIEWS, len(history) // STEPS_PER_VIEW)) if views is None else views
     plain = job.plain_view() if views else None
     if plain is None:
         return None
     try:
         augmented = torch.stack([chunks.score(job.view) for _ in range(views)]).cpu()
         return Robustness(chunks.score(plain).cpu(), augmented, history[0] if len(history) else augmented.mean(0))
-    except Exception as error:
-        warn(f"the finished images could not be scored: {error}")
+    except Exception as error:  # finished images are worth more than their robustness
+        warn(f"the finished images could not be scored: {kind_and_line(error)}")
         return None

@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.checks import as_whole, check_axes, check_size
-from featviz.engine.pictures import NUMBERS, in_range_of_data, picture_of, same_size, save_numbers
+from featviz.engine.pictures import in_range_of_data, picture_of, same_size
 from featviz.engine.recipe import Recipe
+from featviz.engine.result_files import NUMBER_ENDINGS, save_numbers
 from featviz.errors import SettingError
 from featviz.interfaces import Shape, Size, show_size
 from featviz.io import (
@@ -270,7 +271,7 @@ class Rendering:
             return [f for name, file in named.items() for f in parts[name].save(file, labels=labels, rate=rate)]
         recipe, report = self.recipe.to_json(), json.dumps(self.report) if len(self) == 1 else None
         check_result(path, self.recipe.spec.axes)
-        if ending_of(path) not in NUMBERS:
+        if ending_of(path) not in NUMBER_ENDINGS:
             return [save_image(self.sheet(labels=labels, rate=rate), path, recipe, report)]
         numbers = self.images.numpy(), self.values.numpy()
         shown = self.names if labels else ()

@@ -1,23 +1,22 @@
-"""Score given images without optimising anything."""
+"""Score given images, without optimising anything."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.engine.binding import bind, checked_scores
 from featviz.engine.entry_point import entry_point
 from featviz.engine.monitor import NOT_DIFFERENTIABLE, check_differentiable
-from featviz.errors import RenderError, SettingError
-from featviz.interfaces import Bindable, ObjectiveLike, RenderContext, Size
+from featviz.errors import RenderError
+from featviz.interfaces import ObjectiveLike, Size
 from featviz.io import check_unit_range
-from featviz.network import Execution, Forward, Network, batch_statistics
+from featviz.network import Execution, Forward, Network
 from featviz.network.activations import Activations
 from featviz.objectives import ObjectiveSource, as_objectives
 
@@ -61,50 +60,6 @@ class Scorer:
         if torch.is_grad_enabled() and any(each.requires_grad for each in acts.values()):
             check_differentiable(scores, NOT_DIFFERENTIABLE)
         return scores
-
-
-def checked_scores(scores: Any, count: int, objective: object) -> Float[Tensor, " n"]:
-    """Return what an objective returned, after a check.
-
-    Args:
-        scores: What it returned.
-        count: Number of images.
-        objective: The objective, for the message.
-
-    Raises:
-        SettingError: `scores` is not one real number per image.
-    """
-    shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-    if shape != (count,):
-        raise SettingError(
-            f"an objective must return one score per image, here a tensor of shape ({count},); {objective} returned "
-            f"{shape}"
-        )
-    if scores.is_complex():
-        raise SettingError(f"scores must be real, and {objective} returned complex ones; take e.g. their abs()")
-    return scores if scores.is_floating_point() else scores.float()
-
-
-def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view: Size) -> tuple[ObjectiveLike, ...]:
-    """Bind objectives to a network and a size, for those that must read or compute something first.
-
-    Args:
-        objectives: The objectives.
-        network: The network.
-        size: Length of each axis of the images in px.
-        view: Size of one network input in px: of the view, or of one of its tiles.
-    """
-    context = RenderContext(
-        capture=network.capture,
-        channels=network.channels,
-        size=size,
-        view=view,
-        embed_texts=network.embed_texts,
-        batch_statistics=partial(batch_statistics, network.module),
-        inputs=tuple(network.inputs),
-        per_image=network.given_per_image,
-    )
-    return tuple(each.bind(context) if isinstance(each, Bindable) else each for each in objectives)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from featviz.io.gif import encode_gif
 from featviz.io.given_images import GivenImage, load_given_image, load_given_images, separate_images
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, check_unit_range, load_image_source
 from featviz.io.images import (
+    EXPLAINED_KEY,
     OPAQUE_ENDINGS,
     decode_image,
     encode,
@@ -50,6 +51,7 @@ from featviz.io.volumes import slices_picture, stretch, volume_picture, zoom_of
 
 __all__ = [
     "DEFAULT_FPS",
+    "EXPLAINED_KEY",
     "FORMATS",
     "KINDS",
     "NIFTI",

@@ -169,19 +169,19 @@ def images_in(folder: str | Path) -> Iterator[Path]:
     return files_in(folder, READABLE_ENDINGS)
 
 
-def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no images in") -> Iterator[Path]:
+def files_in(folder: str | Path, endings: tuple[str, ...], noun: str = "images") -> Iterator[Path]:
     """Find the files of a folder and of its subfolders that have certain endings, in the order of `images_in`.
 
     Args:
         folder: The folder.
         endings: File endings in lower case.
-        none: Start of the message where there are none.
+        noun: What they are called in messages, in the plural.
 
     Raises:
         OutputError: The folder is missing or has no such files.
     """
     if not is_folder(folder):
-        raise OutputError(f"no folder {folder}; give a folder of {'images' if 'images' in none else 'files'}")
+        raise OutputError(f"no folder {folder}; give a folder of {noun}")
     found = False
     for parent, subfolders, names in os.walk(folder):
         subfolders.sort()
@@ -190,7 +190,7 @@ def files_in(folder: str | Path, endings: tuple[str, ...], none: str = "no image
                 found = True
                 yield Path(parent, name)
     if not found:
-        raise OutputError(f"{none} {folder}; it needs files that end in {', '.join(endings)}")
+        raise OutputError(f"no {noun} in {folder}; it needs files that end in {', '.join(endings)}")
 
 
 def check_outside(output: str | Path, *folders: str | Path | None) -> None:

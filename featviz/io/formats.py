@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from featviz.errors import OutputError, RecipeError
+from featviz.errors import OutputError
 from featviz.io.audio import WAV, check_soundfile, read_wav, wav_texts
 from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
 from featviz.io.folders import read_npy
 from featviz.io.gif import GIF
-from featviz.io.images import RECIPE_KEY, REPORT_KEY, read_recipe, stored_texts
+from featviz.io.images import RECIPE_KEY, REPORT_KEY, read_recipe, recipe_among, stored_texts
 from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts, read_nifti
 from featviz.io.npy import NPY, recipe_beside, recipe_file
 from featviz.io.plots import check_matplotlib
@@ -33,8 +33,6 @@ KINDS = {"x": "signals", "yx": "images", "zyx": "volumes", "tyx": "video"}
 """What inputs with these axes are called."""
 BESIDE = (NPY, *(ending for ending in VIDEOS if ending != GIF))
 """Formats whose recipe is in a file beside them."""
-EXPLAINED = '{"explained"'
-"""Start of what an explanation stores in place of a recipe."""
 
 
 def check_result(path: Path, axes: str | None = None) -> None:
@@ -101,13 +99,7 @@ def recipe_in(path: Path) -> str:
     """
     if _is_image(path):
         return read_recipe(path)
-    texts = _texts_of(path)
-    recipe = texts.get(RECIPE_KEY)
-    if any(text.startswith(EXPLAINED) for text in texts.values()):
-        raise RecipeError(f"{path} is an explanation, which cannot be replayed; run featviz explain again")
-    if not recipe:
-        raise RecipeError(f"{path} holds no recipe; give a file of a render as it was saved")
-    return recipe
+    return recipe_among(_texts_of(path), str(path))
 
 
 def is_result(path: Path) -> bool:

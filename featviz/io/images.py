@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ ASCII_PREFIX = b"ASCII\0\0\0"
 """Start of a comment, which names its character code."""
 MAX_EXIF = 65_000
 """Largest number of bytes of EXIF data that a JPEG holds, less some for its header."""
-EXPLANATION_KEY = '"explained"'
-"""Key in the report of an explanation. Explanations have no recipe."""
+EXPLAINED_KEY = "explained"
+"""First key in the report of an explanation. Explanations have no recipe."""
 
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 WRITE_OPTIONS: dict[str, dict[str, Any]] = {".jpg": JPEG_OPTIONS, ".jpeg": JPEG_OPTIONS, ".webp": {"quality": 95}}
@@ -268,15 +269,28 @@ def read_recipe(path: Path | bytes | PillowImage.Image) -> str:
         OutputError: The file is missing or not an image.
         RecipeError: It holds no recipe.
     """
-    texts = stored_texts(path)
+    return recipe_among(stored_texts(path), _label(path))
+
+
+def recipe_among(texts: Mapping[str, str], label: str) -> str:
+    """Return the recipe among the texts that are stored with a result.
+
+    Args:
+        texts: The texts by name.
+        label: What the result is called in messages.
+
+    Returns:
+        The recipe as JSON.
+
+    Raises:
+        RecipeError: There is none.
+    """
     recipe = texts.get(RECIPE_KEY)
-    if not recipe and EXPLANATION_KEY in texts.get(REPORT_KEY, ""):
-        raise RecipeError(f"{_label(path)} is an explanation, which cannot be replayed; run featviz explain again")
-    if not recipe:
-        raise RecipeError(
-            f"{_label(path)} holds no recipe; give a file of a render, or of a dream on an image, as it was saved"
-        )
-    return str(recipe)
+    if recipe:
+        return str(recipe)
+    if any(str(text).startswith(f'{{"{EXPLAINED_KEY}"') for text in texts.values()):
+        raise RecipeError(f"{label} is an explanation, which cannot be replayed; run featviz explain again")
+    raise RecipeError(f"{label} holds no recipe; give a file of a render, or of a dream on an image, as it was saved")
 
 
 def read_report(path: Path | bytes) -> dict[str, Any]:

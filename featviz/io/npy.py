@@ -37,12 +37,12 @@ def save_npy(values: Float[np.ndarray, "n c *size"], path: Path, recipe: str) ->
 
 
 def recipe_file(path: Path) -> Path:
-    """Return the file with the recipe of a .npy file."""
+    """Return the file with the recipe of a result in a format that stores no text."""
     return path.with_name(f"{path.name}.json")
 
 
 def recipe_beside(path: Path) -> str:
-    """Read the recipe beside a .npy file, as JSON.
+    """Read the recipe beside a result, as JSON.
 
     Raises:
         OutputError: The file with the recipe is missing.

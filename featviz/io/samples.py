@@ -60,7 +60,7 @@ def read_samples(
         OutputError: The folder is missing or has no such files, or a file cannot be read.
         SettingError: A file has another number of channels or axes, or is too short.
     """
-    for file in files_in(folder, SAMPLE_ENDINGS[axes], "no data in"):
+    for file in files_in(folder, SAMPLE_ENDINGS[axes], "data files"):
         try:
             numbers = read_data(file, channels, axes, MAX_PARTS * size[0])
             parts = torch.cat([parts_of(each, size, axes, str(file)) for each in numbers])

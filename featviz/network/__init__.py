@@ -15,7 +15,8 @@ from featviz.network.inputs.token_spec import TokenSpec
 from featviz.network.layer_lookup import LayerLike
 from featviz.network.layers import Layer, LayerTable
 from featviz.network.layout import Layout
-from featviz.network.loading.load import find, is_on_this_machine, load, models
+from featviz.network.loading.load import find, is_on_this_machine, is_user_model, load, models
+from featviz.network.loading.weights import DEFAULT_WEIGHTS, RANDOM_WEIGHTS
 from featviz.network.loading.zero_shot import zero_shot
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
@@ -23,8 +24,9 @@ from featviz.network.outputs import OUTPUT, OUTPUT_KINDS, OutputKind, index_of_c
 from featviz.network.session import Forward
 
 __all__ = [
-    "CODES", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "Activations", "Dictionary", "Execution", "Forward", "Given",
-    "InputSpec", "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind", "Rectifying", "TokenSpec",
-    "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input", "index_of_class", "is_on_this_machine",
-    "load", "models", "neutral_state", "plain_backward", "read_start", "read_values", "zero_shot",
+    "CODES", "DEFAULT_WEIGHTS", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "RANDOM_WEIGHTS", "Activations", "Dictionary",
+    "Execution", "Forward", "Given", "InputSpec", "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind",
+    "Rectifying", "TokenSpec", "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input",
+    "index_of_class", "is_on_this_machine", "is_user_model", "load", "models", "neutral_state", "plain_backward",
+    "read_start", "read_values", "zero_shot",
 ]  # fmt: skip

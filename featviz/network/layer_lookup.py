@@ -110,7 +110,11 @@ def _class_hint(network: Network, name: str) -> str:
 
 
 def output_row(network: Network) -> Layer | None:
-    """Return the row of the class logits; `None` if the network outputs no tensor that can be addressed."""
+    """Return the row of the class logits; `None` if the network outputs no tensor that can be addressed.
+
+    Raises:
+        AddressError: `heads` of the network names no layer or output.
+    """
     probed, head = network.probed, network.head
     known = probed.outputs | probed.calls | probed.table
     if head:

@@ -167,7 +167,7 @@ class UsesPrior:
 
     def __post_init__(self) -> None:
         """Convert a path to text, so that the repr can stand in a recipe."""
-        object.__setattr__(self, "prior", as_prior(self.prior))
+        object.__setattr__(self, "prior", prior_path(self.prior))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class UsesPrior:
         return None if self.prior is None else Prior.load(self.prior)
 
 
-def as_prior(prior: Any) -> str | None:
+def prior_path(prior: Any) -> str | None:
     """Return the path of a prior as text, which can stand in a recipe.
 
     Args:
@@ -190,7 +190,7 @@ def as_prior(prior: Any) -> str | None:
         The path; `None` for `None`.
 
     Raises:
-        SettingError: `prior` is neither a prior nor the path of one.
+        SettingError: `prior` is not a path.
     """
     if prior is None or isinstance(prior, str | Path):
         return None if prior is None else str(prior)

@@ -205,6 +205,9 @@ def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
         size: Height and width in px; `None` to keep the param's own.
         batch: Number of images per objective; 1 to keep the param's own.
 
+    Raises:
+        SettingError: The param has a size or batch of its own, which cannot be changed.
+
     >>> sized(Fourier(), (64, 96), 2).size
     (64, 96)
     """

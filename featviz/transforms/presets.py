@@ -37,7 +37,7 @@ Source: measured; docs/quality.md compares the alternatives.
 SIGNAL: Transforms = (Shift(0.05), Scale(LogUniform(0.9, 1.1)), Contrast(0.3), Noise(0.02))
 """The default transforms of signals: views a little earlier or later, stretched, louder or softer, with noise.
 
-Source: chosen so that the kernels of matched filters are recovered; `tests/engine/test_axes.py` measures that.
+Source: chosen so that the kernels of matched filters are recovered, as `tests/behaviour/test_spatial_axes.py` measures.
 """
 
 VOLUME: Transforms = (Shift(0.1), Rotate(10), Scale(LogUniform(0.8, 1.25)), Contrast(0.3))

@@ -9,7 +9,8 @@ from examples import TRANSFORMS
 import featviz as fv
 from featviz import transforms as T
 from featviz.engine import draws as module
-from featviz.engine.draws import StepDraws, list_tensors, map_tensors, move, same
+from featviz.engine.draws import StepDraws
+from featviz.engine.tensor_trees import list_tensors, map_tensors, same, to_device
 from featviz.random import Generators, draw_steps
 
 SEEDS = (3, 4)
@@ -140,8 +141,8 @@ def test_trees_keep_their_structure():
     assert same(tree, tree) and not same(tree, doubled)
     assert torch.equal(doubled["b"].coordinates, 2 * tree["b"].coordinates) and doubled["a"][1] == (1, None, "x")
     named = map_tensors(torch.clone, Named(torch.ones(2), 3))
-    assert move(named, torch.device("cpu")) is not named and type(move(named, torch.device("cpu"))) is Named
-    moved = move(tree, torch.device("cpu"))
+    assert to_device(named, torch.device("cpu")) is not named and type(to_device(named, torch.device("cpu"))) is Named
+    moved = to_device(tree, torch.device("cpu"))
     assert moved["b"].used == ((0, 0),) and tree["b"].used is None and torch.equal(moved["a"][0], torch.ones(2))
     with pytest.raises(TypeError, match="object is neither a tensor nor a plain value"):
         map_tensors(torch.clone, [object()])

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,17 @@ from featviz.io import read_image
 
 NAMES = {name: getattr(package, name) for package in (obj, param, T, fv.optimizers, fv) for name in package.__all__}
 UNREADABLE = r"^the recipe cannot be read; was the file changed\?$"
+
+
+def test_every_new_field_says_whether_it_is_in_the_hash():
+    """A field that older recipes lack would otherwise change the names of all files."""
+    later = {
+        field.name
+        for field in fields(fv.Recipe)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    assert later - fv.Recipe.NOT_HASHED - fv.Recipe.HASHED_IF_SET == {"index", "shown", "dream"}
+    assert {field.name for field in fields(fv.Recipe)} >= fv.Recipe.NOT_HASHED | fv.Recipe.HASHED_IF_SET
 
 
 @pytest.mark.parametrize(

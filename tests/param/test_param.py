@@ -12,7 +12,7 @@ from featviz import param
 from featviz.errors import SettingError
 from featviz.param.cppn import WEIGHT_STEP_SCALE
 from featviz.param.fourier import PHASE_STEP_SCALE
-from featviz.param.prior import Prior, as_prior
+from featviz.param.prior import Prior, prior_path
 from featviz.param.spectrum import canvas_std, frequencies, inverse_fft, natural_amplitudes, power_law
 from featviz.random import Generators
 
@@ -276,7 +276,7 @@ def test_wrappers_keep_the_traits_of_the_inner_param(tmp_path):
     with pytest.raises(
         SettingError, match=r"^prior must be the path of a file, got a Prior; save it first: prior.save\(path\)$"
     ):
-        as_prior(Prior.load(path))
+        prior_path(Prior.load(path))
 
 
 def test_opacity_is_the_mean_of_the_last_channel_for_any_number_of_channels():

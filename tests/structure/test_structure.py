@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import featviz as fv
+from featviz import errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,33 @@ def test_every_public_name_has_a_complete_docstring(name):
     returns = inspect.signature(value).return_annotation if inspect.isfunction(value) else None
     if returns not in (None, "None", inspect.Signature.empty) and "Iterator" not in str(returns):
         assert "Returns:" in text or first.startswith(("Return ", "Make ", "List ", "Load ", "Parse ")), name
+
+
+def raised_errors(function):
+    """Names of featviz's errors that the body of a function raises itself."""
+    for child in ast.iter_child_nodes(function):
+        if isinstance(child, ast.FunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
+            name = ast.unparse(child.exc.func).rpartition(".")[2]
+            if hasattr(errors, name):
+                yield name
+        yield from raised_errors(child)
+
+
+def test_public_functions_document_the_errors_that_they_raise():
+    undocumented, documented = [], 0
+    for file in sorted((ROOT / "featviz").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            text = ast.get_docstring(node) or ""
+            listed = text.partition("Raises:")[2]
+            missing = [name for name in raised_errors(node) if name not in listed]
+            if missing and text and not re.search(r"[Ss]ee `", text) and file.parent.name != "cli":
+                undocumented.append(f"{file.relative_to(ROOT)}: {node.name} raises {', '.join(missing)}")
+            documented += bool(listed)
+    assert undocumented == [] and documented > 200
 
 
 @pytest.mark.parametrize("package", [fv.objectives, fv.param, fv.transforms, fv.optimizers])

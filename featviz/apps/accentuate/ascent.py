@@ -68,6 +68,9 @@ class _Views:
         Args:
             images: The image, as a leaf tensor with a gradient.
             far: Another image, for the gradient of the distance there, which is not squared, instead of the penalty.
+
+        Raises:
+            SettingError: The early layer does not depend on the image.
         """
         layer, channels = self.settings.layer, self.photograph.shape[1]
         # Stacked as channels of one image, all are seen through the same crops.

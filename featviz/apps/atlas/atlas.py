@@ -99,6 +99,7 @@ def atlas(
     Raises:
         AddressError: There is no such layer or class, or the layer has no positions.
         SettingError: An argument is out of its range, or there are too few activations.
+        ModelError: The layer is 0 in these photographs.
         OutputError: A folder is missing, has no image that can be read, or cannot be written to.
 
     Source: Carter et al. 2019, https://doi.org/10.23915/distill.00015.

@@ -15,6 +15,7 @@ from featviz.apps.gallery.page import Card, make_card
 from featviz.apps.shared.arguments.classes import network_title
 from featviz.apps.shared.pages.page import render_template
 from featviz.apps.shared.rendering.album import RenderedImages
+from featviz.network import DEFAULT_WEIGHTS, RANDOM_WEIGHTS
 
 SHADES = 10
 """Number of shades of a heat map above the lightest."""
@@ -96,9 +97,9 @@ def network_titles(networks: Sequence[fv.Network]) -> list[str]:
 
 
 def _weights_title(network: fv.Network) -> str:
-    if network.weights in (None, "default"):
+    if network.weights in (None, DEFAULT_WEIGHTS):
         return ""
-    return ", random weights" if network.weights == "none" else f" with {Path(network.weights).name}"
+    return ", random weights" if network.weights == RANDOM_WEIGHTS else f" with {Path(network.weights).name}"
 
 
 def write_page(rendered: RenderedImages, cards: Sequence[PlannedCard], facts: PageFacts) -> str:

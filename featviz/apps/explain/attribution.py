@@ -20,6 +20,7 @@ from featviz.apps.shared.pages.input_pictures import draw_input, rgb
 from featviz.errors import OutputError, SettingError
 from featviz.interfaces import ObjectiveLike, show_size
 from featviz.io import (
+    EXPLAINED_KEY,
     KINDS,
     NIFTI,
     NPY,
@@ -167,7 +168,7 @@ class Attribution:
         Raises:
             OutputError: The folder is missing or not writable, or the format is unknown.
         """
-        path, report = Path(path), json.dumps({"explained": [[dict(self.recipe)]]})
+        path, report = Path(path), json.dumps({EXPLAINED_KEY: [[dict(self.recipe)]]})
         if ending_of(path) in MAP_ENDINGS:
             return _save_maps(self.map, path, self.axes, report)
         return save_image(self.sheet(), path, report=report)
@@ -260,7 +261,7 @@ class Comparison:
             write(path, explain_page(self, progress).encode())
             return path
         recipes = [[None if one is None else dict(one.recipe) for one in row] for row in self.rows]
-        report = json.dumps({"explained": recipes})
+        report = json.dumps({EXPLAINED_KEY: recipes})
         if ending_of(path) in MAP_ENDINGS:
             return _save_maps(self.maps, path, self.network.input.axes, report)
         return save_image(self.sheet(), path, report=report)

@@ -20,7 +20,7 @@ from featviz.apps.explain.request import Method
 from featviz.apps.explain.strips import Strip, ansi, draw, html, page, table
 from featviz.errors import shown
 from featviz.interfaces import ObjectiveLike
-from featviz.io import auto_bar, check_output, is_file, is_folder, save_image, write
+from featviz.io import EXPLAINED_KEY, auto_bar, check_output, is_file, is_folder, save_image, write
 from featviz.io.files import IMAGE_ENDINGS
 
 ACCEPTED = "give a str, or the token ids of one"
@@ -230,7 +230,7 @@ def save_strips(strips: Sequence[Strip], path: Path, recipes: Sequence[Sequence[
         OutputError: The folder is missing or not writable, or the format is unknown.
     """
     if path.suffix.lower() != ".html":
-        return save_image(draw(strips), path, report=json.dumps({"explained": recipes}))
+        return save_image(draw(strips), path, report=json.dumps({EXPLAINED_KEY: recipes}))
     check_output(path, ".html", *IMAGE_ENDINGS)
     write(path, page(strips).encode())
     return path

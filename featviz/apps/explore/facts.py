@@ -15,7 +15,7 @@ from featviz.apps.replay import RECIPE_NAMES
 from featviz.engine import parse_repr
 from featviz.errors import FeatvizError
 from featviz.io import read_report, slug
-from featviz.network import OUTPUT, InputSpec
+from featviz.network import DEFAULT_WEIGHTS, OUTPUT, RANDOM_WEIGHTS, InputSpec
 from featviz.objectives import parse
 
 STAND_IN = "start.png"
@@ -98,7 +98,7 @@ def _own_input(model: str) -> InputSpec | None:
     """Return the input specification of a model; `None` for one whose loading runs the user's code or downloads."""
     if ":" in model or model.startswith("open_clip/"):
         return None
-    return fv.load(model, weights="none", device="cpu").input
+    return fv.load(model, weights=RANDOM_WEIGHTS, device="cpu").input
 
 
 class _Render:
@@ -143,7 +143,7 @@ class _Render:
         name, weights = self.network.name, self.network.weights
         if not name:
             return "import featviz as fv\n\nnet = fv.Network(...)  # your own network"
-        changed = {} if weights in (None, "default") else {"weights": weights}
+        changed = {} if weights in (None, DEFAULT_WEIGHTS) else {"weights": weights}
         changed |= changes_of(self.network)
         given = "".join(f", {key}={value!r}" for key, value in changed.items())
         attached = [(layer, each.file) for layer, each in self.network.dictionaries.items() if each.file]
@@ -155,7 +155,7 @@ class _Render:
             return None
         if self.network.name != "motifnet":
             words += ["--model", self.network.name]
-        if self.network.weights not in (None, "default"):
+        if self.network.weights not in (None, DEFAULT_WEIGHTS):
             words += ["--weights", str(self.network.weights)]
         for name, value in changes_of(self.network).items():
             joint = "x" if name == "input_size" else ","

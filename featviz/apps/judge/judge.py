@@ -24,6 +24,7 @@ from featviz.apps.shared.judging.judge_crops import crops
 from featviz.apps.shared.judging.predictions import predict
 from featviz.checks import check_flag
 from featviz.engine import check_network_or_name, entry_point
+from featviz.network import DEFAULT_WEIGHTS
 from featviz.param.spectrum import slope
 
 TOP_SHARE = 0.005
@@ -109,7 +110,7 @@ def judge(
         subjects = load_subjects(images, own)
     else:
         if isinstance(network, str):
-            network = fv.load(network, weights=weights or "default", device=str(judge.device))
+            network = fv.load(network, weights=weights or DEFAULT_WEIGHTS, device=str(judge.device))
         subjects = subjects_of_targets(images, target, judge.channels)
     cases = list(_cases(list(subjects), judge, network, weights, download=download, trust=trust))
     shares = [None] * len(cases) if photographs is None else percentiles(cases, photographs)

@@ -14,6 +14,7 @@ from featviz.network.bundled.phraseformer import Phraseformer
 from featviz.network.bundled.phraselstm import PhraseLSTM
 from featviz.network.bundled.vocabulary import BEGIN, MAX_TOKENS, PAD, SENTIMENTS, VOCABULARY, WordTokenizer
 from featviz.network.inputs.token_spec import TokenSpec
+from featviz.network.loading.weights import DEFAULT_WEIGHTS
 from featviz.network.network import Network
 
 __all__ = [
@@ -64,11 +65,11 @@ def network(name: str = "motifnet", *, trained: bool = True) -> Network:
     if trained:
         module.load_state_dict({key: value.float() for key, value in load_file(weights(name)).items()})
     if name in IMAGE_NETWORKS:
-        return Network(module, size=SIZE, mean=MEAN, std=STD, classes=MOTIFS, name=name, weights="default")
+        return Network(module, size=SIZE, mean=MEAN, std=STD, classes=MOTIFS, name=name, weights=DEFAULT_WEIGHTS)
     tokenizer = TOKENIZERS[name]
     special = (PAD, BEGIN) if tokenizer.begin else (PAD,)
     tokens = TokenSpec(VOCABULARY, MAX_TOKENS, PAD, special, tokenizer, "embedding")
-    return Network(module, tokens=tokens, classes=SENTIMENTS, name=name, weights="default")
+    return Network(module, tokens=tokens, classes=SENTIMENTS, name=name, weights=DEFAULT_WEIGHTS)
 
 
 def weights(name: str) -> Path:

@@ -23,17 +23,17 @@ from featviz.network.loading import inception_v1
 from featviz.network.loading.downloads import check_reachable
 from featviz.network.loading.open_clip_models import PREFIX as OPEN_CLIP
 from featviz.network.loading.open_clip_models import has_weights, is_elsewhere, load_open_clip
-from featviz.network.loading.weights import load_weights
+from featviz.network.loading.weights import DEFAULT_WEIGHTS, RANDOM_WEIGHTS, load_weights
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
 from featviz.network.outputs import OUTPUT
 
+TIMM = "timm/"
+"""Prefix of the names of timm's models."""
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 """Prefixes of the names of timm's models on the Hugging Face Hub or in a local folder."""
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of weights files in the cache of huggingface_hub."""
-OWN_WEIGHTS = "default"
-UNTRAINED = "none"
 INPUT_CONVERTING_MODELS = ("googlenet", "inception_v3")
 """Models of torchvision that were trained with another normalisation and convert to it with `transform_input=True`."""
 AUXILIARY_HEAD_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")
@@ -45,7 +45,7 @@ IMAGENET_CLASSES = 1000
 def load(
     model: str = "motifnet",
     *,
-    weights: str | Path = OWN_WEIGHTS,
+    weights: str | Path = DEFAULT_WEIGHTS,
     device: str = "auto",
     input_size: int | Size | None = None,
     mean: Sequence[float] | None = None,
@@ -102,13 +102,13 @@ def load(
         classes = in_output_order(classes)
     with _fixed_seed():
         network = _build(model, weights, given, classes)
-    if isinstance(network.module, inception_v1.InceptionV1) and weights != UNTRAINED:
-        published = weights == OWN_WEIGHTS
+    if isinstance(network.module, inception_v1.InceptionV1) and weights != RANDOM_WEIGHTS:
+        published = weights == DEFAULT_WEIGHTS
         inception_v1.load_published(network.module, inception_v1.WEIGHTS.fetch() if published else Path(weights))
         if classes is None and (published or inception_v1.LABELS.is_here()):
             with suppress(WeightsError):  # without the names, classes are addressed by number
                 classes = inception_v1.class_names()
-    elif weights not in (OWN_WEIGHTS, UNTRAINED) and not model.startswith(OPEN_CLIP):
+    elif weights not in (DEFAULT_WEIGHTS, RANDOM_WEIGHTS) and not model.startswith(OPEN_CLIP):
         optional = AUXILIARY_HEAD_PREFIXES if model in INPUT_CONVERTING_MODELS else ()
         load_weights(network.module, Path(weights), optional_prefixes=optional)
     if network.tokens is not None and given:
@@ -164,20 +164,29 @@ def models() -> list[str]:
     return names
 
 
-def is_on_this_machine(model: str, weights: str | Path = OWN_WEIGHTS) -> bool:
+def is_user_model(model: str) -> bool:
+    """Return whether a name for `load` is a factory of the user: `path/to/file.py:factory` or `package.module:factory`.
+
+    Args:
+        model: A name for `load`. Names of timm and open_clip may hold a colon, too: `timm/hf-hub:...`.
+    """
+    return ":" in model and not model.startswith((TIMM, OPEN_CLIP))
+
+
+def is_on_this_machine(model: str, weights: str | Path = DEFAULT_WEIGHTS) -> bool:
     """Return whether `load` needs to download nothing.
 
     Args:
         model: A name for `load`.
         weights: As for `load`.
     """
-    if model.startswith("timm/"):
-        return (weights != OWN_WEIGHTS and not _is_elsewhere(model)) or _has_weights_of_timm(
-            model.removeprefix("timm/")
+    if model.startswith(TIMM):
+        return (weights != DEFAULT_WEIGHTS and not _is_elsewhere(model)) or _has_weights_of_timm(
+            model.removeprefix(TIMM)
         )
     if model.startswith(OPEN_CLIP):
-        return (weights != OWN_WEIGHTS and not is_elsewhere(model)) or has_weights(model)
-    if ":" in model or model in bundled.BUNDLED or weights != OWN_WEIGHTS:
+        return (weights != DEFAULT_WEIGHTS and not is_elsewhere(model)) or has_weights(model)
+    if is_user_model(model) or model in bundled.BUNDLED or weights != DEFAULT_WEIGHTS:
         return True
     if model == inception_v1.NAME:
         return inception_v1.WEIGHTS.is_here()
@@ -229,14 +238,13 @@ def _build(model: str, weights: str | Path, given: Mapping[str, Any], classes: S
     """
     if model.endswith(".py"):
         raise ModelError(f"{model} is a file; name the function in it that returns the network: {model}:factory")
-    trained = weights == OWN_WEIGHTS
-    if model.startswith("timm/"):
+    trained = weights == DEFAULT_WEIGHTS
+    if model.startswith(TIMM):
         return _timm(model, trained=trained)
     if model.startswith(OPEN_CLIP):
-        return load_open_clip(
-            model, classes, trained=trained, weights=None if weights in (OWN_WEIGHTS, UNTRAINED) else Path(weights)
-        )
-    if ":" in model:
+        file = None if weights in (DEFAULT_WEIGHTS, RANDOM_WEIGHTS) else Path(weights)
+        return load_open_clip(model, classes, trained=trained, weights=file)
+    if is_user_model(model):
         return _from_factory(model, given)
     if model in bundled.BUNDLED:
         return bundled.network(model, trained=trained)
@@ -271,7 +279,7 @@ def _timm(model: str, *, trained: bool) -> Network:
         import timm
     except ImportError as error:
         raise ModelError(f"{model} needs timm; install it with: pip install 'featviz[timm]'") from error
-    name = model.removeprefix("timm/")
+    name = model.removeprefix(TIMM)
     if not _is_elsewhere(model) and not timm.is_model(name):
         raise ModelError(f"no model {name!r} in timm{nearest(name, timm.list_models())}")
     if trained:
@@ -310,7 +318,7 @@ def _check_connection(name: str) -> None:
 
 def _is_elsewhere(model: str) -> bool:
     """Return whether a name refers to the Hugging Face Hub or a local folder, which timm checks itself."""
-    return model.removeprefix("timm/").startswith(TIMM_SOURCES)
+    return model.removeprefix(TIMM).startswith(TIMM_SOURCES)
 
 
 def _has_weights_of_timm(name: str) -> bool:

@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from featviz.errors import WeightsError
 from featviz.io import is_file
 
+DEFAULT_WEIGHTS = "default"
+"""In place of a weights file: the weights with which the model is published."""
+RANDOM_WEIGHTS = "none"
+"""In place of a weights file: random weights."""
 STATE_DICT_KEYS = (
     "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema_state_dict", "model_ema", "ema",
     "params_ema", "params",

@@ -91,6 +91,36 @@ def _reason_to_refuse(tensor: Tensor) -> str:
     return "its output is a nested tensor" if tensor.is_nested else ""
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """How a network is run.
+
+    Args:
+        memory_format: Memory format of the input.
+        keeps_graph: Whether the graph of a pass is kept while it runs, for modules that compute gradients in `forward`.
+    """
+
+    memory_format: torch.memory_format
+    keeps_graph: bool = False
+
+
+@dataclass(frozen=True)
+class _FirstPass:
+    """The first pass that succeeded.
+
+    Args:
+        attempt: How the network was run.
+        record: What was recorded.
+        checkpointed: Whether the network recomputes activations with `torch.utils.checkpoint`.
+        writes_weights: Whether the forward pass writes to the weights.
+    """
+
+    attempt: _Attempt
+    record: Record
+    checkpointed: bool
+    writes_weights: bool
+
+
 class Passes:
     """Passes over one network, and the state that they share.
 
@@ -108,7 +138,9 @@ class Passes:
         inputs = inputs_in(module).get("")
         self.specs = inputs.specs if inputs is not None and len(inputs.specs) > 1 else {}
         """Specifications of the optimised inputs by name, where there are several."""
-        self.first, self.memory_format, self.writes_weights = self._first_pass()
+        first = self._first_pass()
+        self.first, self.writes_weights, self.checkpointed = first.record, first.writes_weights, first.checkpointed
+        self._attempt = first.attempt
         is_given = any(inputs.given for inputs in inputs_in(module).values())
         self.from_given = self.first.without_gradient if is_given else set[CallIndex]()
         """Outputs that are computed from given inputs only, and are the same for all images."""
@@ -116,6 +148,16 @@ class Passes:
         self.tokens_first = {
             call for call, shape in self.first.shapes.items() if shape and self._has_tokens_first(call, shape)
         }
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Memory format in which the network runs."""
+        return self._attempt.memory_format
+
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether modules compute gradients in their forward pass, and need the graph."""
+        return self._attempt.keeps_graph
 
     def grey(self, count: int, size: Size) -> Float[Tensor, "n c *size"]:
         """Return grey images."""
@@ -140,35 +182,38 @@ class Passes:
 
     def watch(self, images: Float[Tensor, "n c *size"], note: Note, copy: nn.Module | None = None) -> Chance:
         """Run a working copy on images in [0, 1]; return the random state that it used."""
-        copy = self.copy_module() if copy is None else copy
+        return self._run(self.copy_module() if copy is None else copy, images, note, self._attempt)
+
+    def _run(self, copy: nn.Module, images: Float[Tensor, "n c *size"], note: Note, attempt: _Attempt) -> Chance:
         chance = Chance(self.device)
         with chance():
-            inputs = self.normalise(images).contiguous(memory_format=self.memory_format)
-            watch_outputs(copy, inputs, note, keep_graph=self.keep_graph)
+            inputs = self.normalise(images).contiguous(memory_format=attempt.memory_format)
+            watch_outputs(copy, inputs, note, keep_graph=attempt.keeps_graph)
         return chance
 
-    def _first_pass(self) -> tuple[Record, torch.memory_format, bool]:
+    def _first_pass(self) -> _FirstPass:
         """Run the network at its own size, with channels last in memory if it allows that.
 
         Modules that compute gradients in their forward pass need the graph, which the other passes drop.
         """
-        self.writes_weights = True  # not known yet: this pass runs on copied weights
-        attempts = [(torch.channels_last, False)] if len(self.spec.size) == 2 else []
-        attempts += [(torch.contiguous_format, False), (torch.contiguous_format, True)]
-        for self.memory_format, self.keep_graph in attempts:
+        attempts = [_Attempt(torch.channels_last)] if len(self.spec.size) == 2 else []
+        attempts += [_Attempt(torch.contiguous_format), _Attempt(torch.contiguous_format, keeps_graph=True)]
+        images = self.grey(FIRST_BATCH, self.spec.size)
+        for attempt in attempts:
+            # Weights are copied, since whether the forward pass writes to them is not known yet.
             record, copy = Record(), working_copy(self.module, share_weights=False)
             try:
                 with noticed_checkpointing() as checkpointed:
-                    record.draws = self.watch(self.grey(FIRST_BATCH, self.spec.size), record.note, copy).used
-                self.checkpointed = bool(checkpointed)
+                    record.draws = self._run(copy, images, record.note, attempt).used
                 break
             except Exception as error:
                 # Feature maps that are flattened with `view` must be contiguous. If the network is broken instead, the
                 # contiguous pass fails too, and its error surfaces.
-                if self.keep_graph or is_out_of_memory(error):
+                if attempt.keeps_graph or is_out_of_memory(error):
                     raise
         pairs = zip(copy.parameters(), self.module.parameters(), strict=False)
-        return record, self.memory_format, any(not torch.equal(mine, own) for mine, own in pairs if own.numel())
+        writes_weights = any(not torch.equal(mine, own) for mine, own in pairs if own.numel())
+        return _FirstPass(attempt, record, bool(checkpointed), writes_weights)
 
     def _larger_pass(self) -> tuple[Record, Size, bool]:
         """Run the network at a larger size, or a smaller one of a volume, and on noise if it reads images.

@@ -69,7 +69,7 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
         },
         writes_weights=passes.writes_weights,
         checkpointed=passes.checkpointed,
-        keeps_graph=passes.keep_graph,
+        keeps_graph=passes.keeps_graph,
     )
 
 

@@ -47,7 +47,11 @@ class CLEAR(LayerMethod):
         check_number("classes", self.classes, at_least=1, whole=True, note="(default 5)")
 
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
-        """Return the largest response at each position, and its class."""
+        """Return the largest response at each position, and its class.
+
+        Raises:
+            SettingError: The network reads text.
+        """
         network = request.network
         if network.tokens is not None:
             raise fv.SettingError("CLEAR colours images by class; explain a text for each class, by GradCAM")

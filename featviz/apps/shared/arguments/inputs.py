@@ -38,7 +38,7 @@ def inputs_in(folder: str | Path, spec: InputSpec) -> Iterator[Path]:
     Raises:
         OutputError: The folder is missing, or has no such file.
     """
-    return images_in(folder) if spec.axes == "yx" else files_in(folder, SAMPLE_ENDINGS[spec.axes], "no inputs in")
+    return images_in(folder) if spec.axes == "yx" else files_in(folder, SAMPLE_ENDINGS[spec.axes], "input files")
 
 
 def read_input(file: str | Path, spec: InputSpec) -> Float[Tensor, "c *size"]:
