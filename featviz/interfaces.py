@@ -210,21 +210,6 @@ class RenderContext:
 
 
 @runtime_checkable
-class EmbedsTexts(Protocol):
-    """A module that embeds texts in the space of one of its layers, which embeds the images."""
-
-    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Return the embeddings of texts.
-
-        Args:
-            texts: One or more texts.
-
-        Returns:
-            One vector per text, of length 1.
-        """
-
-
-@runtime_checkable
 class Bindable(Protocol):
     """An objective that reads or computes something once before a render, such as a reference image's activations."""
 
@@ -414,6 +399,19 @@ class Param(Protocol):
         """
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """A param whose size and batch `render` may change, by its arguments of these names."""
+
+    def sized(self, size: Size | None, batch: int) -> Param:
+        """Return the same param with another size and batch.
+
+        Args:
+            size: Length of each axis in px; `None` to keep its own.
+            batch: Number of images per objective; 1 to keep its own.
+        """
+
+
 # ---------------------------------------------------------------------------------------------- transforms
 
 
@@ -576,6 +574,8 @@ def needs_pixels(optimizer: object) -> bool:
     return isinstance(optimizer, FiltersPixels) and optimizer.needs_pixels
 
 
+# ---------------------------------------------------------------------------------------------- progress
+
 Progress = Callable[[int, int], None]
 """Called after every step with the number of steps done and the total number of steps."""
 
@@ -620,4 +620,22 @@ class ImageProgress(ABC):
             steps: Number of all steps.
             images: The images after these steps in [0, 1], a copy on the CPU; with an alpha channel last, if the param
                 has one. While `dream` is at a smaller octave, they have its size.
+        """
+
+
+# ---------------------------------------------------------------------------------------------- modules
+
+
+@runtime_checkable
+class EmbedsTexts(Protocol):
+    """A module that embeds texts in the space of one of its layers, which embeds the images."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Return the embeddings of texts.
+
+        Args:
+            texts: One or more texts.
+
+        Returns:
+            One vector per text, of length 1.
         """

@@ -6,12 +6,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from featviz.interfaces import Size
+
 T = TypeVar("T")
+Kind = Literal["uniform", "normal"]
+"""Kind of random numbers."""
 
 _global_state = RLock()
 """Held while PyTorch's global random state is replaced, so that threads do not restore each other's."""
@@ -85,6 +90,10 @@ class Generators:
         """
         return torch.stack([torch.randn(shape, generator=generator) for generator in self._advancing()])
 
+    def draw(self, kind: Kind, *shape: int) -> Tensor:
+        """Draw numbers of a kind, as `uniform` and `normal` do."""
+        return self.uniform(*shape) if kind == "uniform" else self.normal(*shape)
+
     def _advancing(self) -> list[torch.Generator]:
         """Return the generators to draw from, after copying their states once since the last `mark`."""
         if self._marked and not self._marked_states:
@@ -114,7 +123,7 @@ def draw_steps(draw: Callable[[Generators], T], rng: Generators, steps: int) -> 
     taken = [[numbers] for _, _, numbers in noted.calls]
     for _ in range(steps - 1):
         for kept, (kind, shape, _) in zip(taken, noted.calls, strict=True):
-            kept.append(getattr(rng, kind)(*shape))
+            kept.append(rng.draw(kind, *shape))
     calls = [(kind, shape, torch.cat(kept)) for kept, (kind, shape, _) in zip(taken, noted.calls, strict=True)]
     return draw(_Prepared(calls, steps * len(rng)))
 
@@ -129,7 +138,7 @@ class _Noted(Generators):
     def __init__(self, rng: Generators) -> None:
         super().__init__(())
         self._generators, self._rng = rng._generators, rng
-        self.calls: list[tuple[str, tuple[int, ...], Tensor]] = []
+        self.calls: list[tuple[Kind, tuple[int, ...], Tensor]] = []
 
     def uniform(self, *shape: int) -> Tensor:
         return self._note("uniform", shape)
@@ -137,8 +146,8 @@ class _Noted(Generators):
     def normal(self, *shape: int) -> Tensor:
         return self._note("normal", shape)
 
-    def _note(self, kind: str, shape: tuple[int, ...]) -> Tensor:
-        numbers: Tensor = getattr(self._rng, kind)(*shape)
+    def _note(self, kind: Kind, shape: tuple[int, ...]) -> Tensor:
+        numbers = self._rng.draw(kind, *shape)
         self.calls.append((kind, shape, numbers))
         return numbers
 
@@ -151,7 +160,7 @@ class _Prepared(Generators):
         count: Number of images.
     """
 
-    def __init__(self, calls: Sequence[tuple[str, tuple[int, ...], Tensor]], count: int) -> None:
+    def __init__(self, calls: Sequence[tuple[Kind, tuple[int, ...], Tensor]], count: int) -> None:
         super().__init__(())
         self._calls, self._count = iter(calls), count
 
@@ -229,3 +238,14 @@ class Chance:
     def _set(self, states: Sequence[Tensor]) -> None:
         for source, state in zip(self._sources, states, strict=True):
             source.set_state(state)
+
+
+def noise_images(count: int, channels: int, size: Size) -> Float[Tensor, "count channel *size"]:
+    """Return images of uniform noise in [0, 1] on the CPU, the same at each call.
+
+    Args:
+        count: Number of images.
+        channels: Number of channels.
+        size: Length of each axis in px.
+    """
+    return torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(0))

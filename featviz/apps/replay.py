@@ -180,8 +180,10 @@ def with_recipe_dictionaries(network: fv.Network, recipe: fv.Recipe, moved: str 
     return network
 
 
-OF_NETWORK = ("model", "weights", "input", "inputs", "head", "outputs", "smooth_pools", "texts")
-"""Fields of a recipe that `load_recipe_network` reads: recipes that agree in them have the same network."""
+def network_key(recipe: fv.Recipe) -> str:
+    """Return what `load_recipe_network` reads of a recipe: recipes with the same text have the same network."""
+    read = (recipe.model, recipe.weights, recipe.input, recipe.inputs, recipe.head, recipe.outputs)
+    return repr((*read, recipe.smooth_pools, recipe.texts))
 
 
 def load_recipe_network(

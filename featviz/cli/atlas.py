@@ -120,7 +120,7 @@ def blocks(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what layers detect at each position of an image, as a web page.
+    """Show what layers detect at each position of an image.
 
     The page shows an icon for each position of a layer, and how much each contributes to the class logits: of the
     five most likely classes and those given with --class.

@@ -103,6 +103,7 @@ def featviz(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for errors.")] = False,  # noqa: ARG001
 ) -> None:
     """Feature visualization and DeepDream: see what a neural network has learned."""
+    # --debug stands here for its help only: `main` reads it, which also shows the errors of reading the words.
     if version:
         typer.echo(f"featviz {fv.__version__}")
     elif context.invoked_subcommand is None:

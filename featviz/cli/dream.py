@@ -83,7 +83,7 @@ def dream(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """DeepDream an image, signal, volume or video: amplify what a layer detects in it."""
+    """DeepDream: amplify what a layer detects in an image or video."""
     from featviz.engine import check_save
     from featviz.io import DEFAULT_FPS, NPY, VIDEOS, free_path, is_folder
 

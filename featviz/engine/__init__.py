@@ -8,7 +8,6 @@ from featviz.engine.argument_checks import (
     unchecked,
 )
 from featviz.engine.entry_point import entry_point
-from featviz.engine.job import Start
 from featviz.engine.presets import PRESETS, Preset, find_preset
 from featviz.engine.recipe import Recipe, fingerprint
 from featviz.engine.render import render
@@ -16,6 +15,7 @@ from featviz.engine.repr_parser import parse_repr, parse_value
 from featviz.engine.result import Rendering, Robustness
 from featviz.engine.result_files import NUMBER_ENDINGS, check_rate, check_save
 from featviz.engine.scoring import Scorer, open_scorer, score
+from featviz.engine.start import Start
 
 __all__ = [
     "NUMBER_ENDINGS", "PRESETS", "Preset", "Recipe", "Rendering", "Robustness", "Scorer", "Start", "check_layer",

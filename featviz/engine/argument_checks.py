@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +190,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    try:
-        operator.index(value)
-    except (TypeError, ValueError, RuntimeError):
-        return False
-    return True
+    with suppress(SettingError):
+        as_whole("number", value)
+        return True
+    return False

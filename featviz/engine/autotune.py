@@ -25,6 +25,7 @@ from featviz.io import cache_folder, locked, write_cached
 from featviz.network import Execution, Forward, Network, neutral_state
 from featviz.network.execution import PRECISIONS
 from featviz.network.out_of_memory import is_out_of_memory
+from featviz.random import noise_images
 
 MIN_PASSES = 64
 """Renders with fewer passes run in single precision: the measurement would take longer than it saves."""
@@ -134,8 +135,7 @@ def _is_faster(
 
     Passes of both alternate, and the fastest of each count: other processes can only slow a pass.
     """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(count, network.channels, *view, generator=generator).to(network.device).requires_grad_()
+    images = noise_images(count, network.channels, view).to(network.device).requires_grad_()
     with (
         keep_freed_memory(network.device),
         network.session(layers, single) as forward_single,

@@ -45,7 +45,7 @@ def fitting_chunk_size(job: Job, forward: Forward) -> int | None:
     """
     group, count = job.groups[0], len(job.seeds)
     smallest = group.stop - group.start
-    if len(job.groups) == 1 and math.prod(job.view.tiles[0].weights.shape) < LARGE_VIEW:
+    if len(job.groups) == 1 and math.prod(job.view.tile) < LARGE_VIEW:
         return None
     if job.network.device.type == "cpu":
         _check_views_fit(job, forward, group)
@@ -86,7 +86,7 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
         RenderError: The outputs of the layers alone exceed the free memory.
     """
     count = group.stop - group.start
-    whole, part = job.view.tiles[0].weights.shape, job.network.size
+    whole, part = job.view.tile, job.network.size
     ratio = math.prod(whole) / math.prod(part)
     if math.prod(whole) < LARGE_VIEW or ratio < LARGE_RATIO or any(map(operator.lt, whole, part)):
         return
@@ -116,7 +116,7 @@ def _bytes_per_image(job: Job, forward: Forward, group: slice) -> float:
         return forward(job.view.tiles[0].cut(views), rows=group)
 
     known = _image_bytes.setdefault(job.network, {})
-    key = (job.layers, job.size, job.view.tiles[0].weights.shape, job.execution, repr(job.param))
+    key = (job.layers, job.size, job.view.tile, job.execution, repr(job.param))
     if key not in known:
         with forward.trial():
             known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count

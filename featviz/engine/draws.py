@@ -60,8 +60,10 @@ class StepDraws:
         self.stack, self.rng, self.left = stack, rng, steps
         self._shapes: list[Shape] = []  # of the images that each transform gets in the first step
         self._bytes = 1  # of the draws of the first step
-        self._is_ahead: bool | None = None  # not known yet
-        self._block, self._used = Block([], 0), 0
+        # Whether blocks of steps are drawn ahead; `None` until the first step is drawn. If so, the mark of the
+        # generators is at the start of the block, else at the start of the step.
+        self._is_ahead: bool | None = None
+        self._block, self._used = Block([], 0), 0  # `_used` counts the steps taken from the block
         self._current: list[Any] = []
 
     def ahead(self) -> tuple[Block, int] | None:
@@ -93,20 +95,20 @@ class StepDraws:
 
         Afterwards only `stack`, `rng` and `left` are valid: the step is drawn by new values for fewer images each.
         """
-        self._return()
+        self._rewind_step()
         self.left += 1
 
     def settle(self) -> None:
         """Bring the generators into their state after the current step, as if no later one had been drawn."""
         if self._used < self._block.steps:
-            self._redo(self._used)
+            self._rewind_and_draw(self._used)
             self._block, self._used = Block([], 0), 0
 
-    def _return(self) -> None:
+    def _rewind_step(self) -> None:
         """Return the generators to their state before the current step."""
-        self._redo(self._used - 1 if self._is_ahead else 0)
+        self._rewind_and_draw(self._used - 1 if self._is_ahead else 0)
 
-    def _redo(self, steps: int) -> None:
+    def _rewind_and_draw(self, steps: int) -> None:
         """Return the generators to the last mark, which is before the block, and draw some steps of it again."""
         self.rng.rewind()
         for _ in range(steps):
@@ -142,7 +144,7 @@ class StepDraws:
         if self._is_ahead and shape == self._shapes[index]:
             return self._current[index]
         if self._is_ahead:  # a transform has returned images of another size than in the first step
-            self._return()
+            self._rewind_step()
             self._is_ahead = False
             self._block, self._used = Block([], 0), 0
             self.rng.mark()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -103,35 +104,53 @@ def _checked(function: Callable[P, R], *, name: str, accepted: Mapping[str, Any]
     kinds = {parameter.kind: each for each, parameter in signature.parameters.items()}
     further = kinds.get(inspect.Parameter.VAR_KEYWORD, "")
 
+    def check(given: Mapping[str, Any]) -> None:
+        for key, value in given.get(further, {}).items():
+            if key in CHECKS and value is not None:
+                CHECKS[key](key, value)
+        for key, check_one in checks.items():
+            if key in given and not (given[key] is None and signature.parameters[key].default is None):
+                check_one(key, given[key])
+                if isinstance(given[key], Network):
+                    _check_accepted(entry, given[key])
+
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         args, kwargs = tuple(map(_to_python, args)), {key: _to_python(each) for key, each in kwargs.items()}  # type: ignore
         given = signature.bind(*args, **kwargs).arguments
-        for key, value in given.get(further, {}).items():
-            if key in CHECKS and value is not None:
-                CHECKS[key](key, value)
-        for key, check in checks.items():
-            if key in given and not (given[key] is None and signature.parameters[key].default is None):
-                check(key, given[key])
-                if isinstance(given[key], Network):
-                    _check_accepted(entry, given[key])
-        progress = {key: _own_progress(entry, key, given) for key in automatic}
-        shown = {key: each for key, each in progress.items() if key not in given or each is not given[key]}
-        for each in progress.values():
-            _draw_data(each, given.get("network"))
-        kwargs.update(shown)  # type: ignore[arg-type]
-        _calls.depth += 1
-        try:
-            with neutral_state():
-                return function(*args, **kwargs)
-        finally:
-            _calls.depth -= 1
-            for each in shown.values():
-                if isinstance(each, LiveImages):
-                    each.close()
+        check(given)
+        with _progress_of(entry, automatic, given) as progress, neutral_state():
+            kwargs.update(progress)  # type: ignore[arg-type]
+            return function(*args, **kwargs)
 
     run.entry_point = entry  # type: ignore[attr-defined]
     return run
+
+
+@contextmanager
+def _progress_of(entry: EntryPoint, names: Collection[str], given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Make the progress callbacks of a call, and close live images at its end.
+
+    Args:
+        entry: The public function.
+        names: Its arguments that are progress callbacks.
+        given: The arguments that were given.
+
+    Yields:
+        The callbacks in place of those that were not given, or by name.
+    """
+    progress = {key: _own_progress(entry, key, given) for key in names}
+    made = {key: each for key, each in progress.items() if key not in given or each is not given[key]}
+    for each in progress.values():
+        _draw_data(each, given.get("network"))
+    _calls.depth += 1
+    try:
+        yield made
+    finally:
+        _calls.depth -= 1
+        for each in made.values():
+            if isinstance(each, LiveImages):
+                each.close()
 
 
 def _to_python(value: Any) -> Any:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featviz.checks import check_axes
 from featviz.engine.autotune import autotune
 from featviz.engine.binding import bind, checked_scores
 from featviz.engine.memory import check_fits
 from featviz.engine.recipe import Recipe, classes_of, files_of, fingerprint
 from featviz.engine.shorthand import transform_tuple
-from featviz.engine.view import View, size_of
-from featviz.errors import ModelError, RenderError, SettingError, pluralize, shown
+from featviz.engine.start import Start, first_images, image_size, load_start
+from featviz.engine.view import View
+from featviz.errors import ModelError, SettingError, pluralize, shown
 from featviz.interfaces import (
     Geometric,
     Leaves,
@@ -35,23 +34,17 @@ from featviz.interfaces import (
     Transform,
     Transforms,
     param_traits_of,
-    show_size,
     traits_of,
 )
-from featviz.io import check_unit_range, read_image, resize
 from featviz.io.array import as_tensor
-from featviz.network import CODES, Execution, Network, read_start
+from featviz.network import CODES, Execution, Network
 from featviz.network.activations import Activations
-from featviz.network.out_of_memory import is_out_of_memory
 from featviz.objectives import Objective
 from featviz.param.inputs import InputParams
 from featviz.random import Generators
 from featviz.transforms import Resize
 from featviz.transforms.inputs import InputTransforms
 from featviz.transforms.presets import default_transforms
-
-Start = str | Path | Float[Tensor, "..."] | Float[np.ndarray, "..."]
-"""A file of an image or of other data, or an image or a batch of them in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +101,12 @@ class Job:
         start = as_tensor("start", start) if isinstance(start, np.ndarray) else start
         count = len(objectives) * param.batch
         _check_given(network, count)
-        start_images = None if start is None else _start_images(start, network, count)
-        size = _size(param, network, start_images)
+        start_images = None if start is None else load_start(start, network, count)
+        size = image_size(param, network, start_images)
         check_fits(count, network.channels, size)
         seeds = _seeds(seed, count)
         rng = Generators(seeds)
-        leaves, images = _first_images(param, rng, network, size, start_images)
+        leaves, images = first_images(param, rng, network, size, start_images)
         aligned = any(traits_of(each).aligned for each in objectives)
         transforms = _complete_transforms(transforms, param, network, aligned=aligned)
         view = View.prepare(transforms, network, images, execution.tile, _layers(objectives))
@@ -353,92 +346,6 @@ def _seeds(seed: int | Sequence[int], count: int) -> tuple[int, ...]:
     if min(seeds) < 0 or max(seeds) >= 2**63:
         raise SettingError(f"seeds must be in [0, 2**63), got {min(seeds)} to {max(seeds)}")
     return seeds
-
-
-def _size(param: Param, network: Network, start_images: Tensor | None) -> Size:
-    """Return the size of the images: that of the param, of the start image or of the network's input.
-
-    Raises:
-        SettingError: The size has another number of axes than the network's input.
-    """
-    size = param.size or (network.size if start_images is None else size_of(start_images))
-    check_axes(size, len(network.size), f"the input {network.size} of {network.label}")
-    return size
-
-
-def _start_images(start: str | Path | Tensor, network: Network, count: int) -> Float[Tensor, "n c *size"]:
-    channels, axes = network.channels, len(network.size)
-    if isinstance(start, Tensor):
-        image = start
-    else:
-        image = torch.from_numpy(read_image(start, channels)) if axes == 2 else read_start(start, network)
-    given, image = tuple(image.shape), image[None] if image.ndim == axes + 1 else image
-    if image.ndim != axes + 2 or image.shape[0] not in (1, count) or image.shape[1] != channels:
-        one = network.input.dims.removeprefix("n, ")
-        raise SettingError(f"start must have shape ({one}) or ({count}, {one}), got {given}")
-    check_unit_range(image, "start")
-    return image.detach().float().cpu().expand(count, *image.shape[1:]).clone()
-
-
-def _first_images(
-    param: Param, rng: Generators, network: Network, size: Size, start_images: Tensor | None
-) -> tuple[Leaves, Float[Tensor, "n c *size"]]:
-    """Return the initial leaf tensors on the network's device, and their images.
-
-    Raises:
-        RenderError: They do not fit in memory.
-        SettingError: A custom param returns tensors or images of the wrong type or shape.
-    """
-    try:
-        if start_images is None:
-            leaves = param.start(rng, network.channels, size)
-        else:
-            leaves = param.fit(_resized_start(start_images, size))
-        _check_leaves(leaves, param, len(rng))
-        leaves = [leaf.to(network.device).requires_grad_() for leaf in leaves]
-        with torch.no_grad():
-            images = param.images(leaves, size)
-        if images.shape[:1] != (len(rng),) or size_of(images) != size:
-            raise SettingError(
-                f"images of {param} must have the shape ({len(rng)}, channels, {', '.join(map(str, size))}), got "
-                f"{tuple(images.shape)}"
-            )
-        return leaves, images
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise RenderError(f"out of memory with images of {show_size(size)} px; give a smaller size") from error
-        raise
-
-
-def _check_leaves(leaves: object, param: Param, count: int) -> None:
-    """Check the tensors that a param starts with.
-
-    Raises:
-        SettingError: They are no floating-point tensors with one row per image, or with any rows if images share them.
-    """
-    listed: Sequence[Any] = leaves if isinstance(leaves, Sequence) and leaves else [None]
-    shared = param_traits_of(param).couples_batch
-    for leaf in listed:
-        is_tensor = isinstance(leaf, Tensor) and leaf.dtype in (torch.float32, torch.float64)
-        if not is_tensor or not (shared or leaf.shape[:1] == (count,)):
-            got = f"{leaf.dtype} {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaves).__name__
-            raise SettingError(
-                f"{param} must start with a list of float32 or float64 tensors, with a row for each of "
-                f"{pluralize(count, 'image')}, got {got}"
-            )
-
-
-def _resized_start(images: Float[Tensor, "n c *size"], size: Size) -> Float[Tensor, "n c *size2"]:
-    """Resize start images to the size of the render; their aspect ratio must match to within a pixel."""
-    if len(size) != 2:
-        return resize(images, size)
-    height, width = size_of(images)
-    if abs(height * size[1] / width - size[0]) > 1:
-        raise SettingError(
-            f"start must have the aspect ratio of the image, {size[0]} x {size[1]} px, got {height} x {width} px; "
-            "crop it first"
-        )
-    return resize(images, size)
 
 
 def _complete_transforms(

@@ -20,6 +20,8 @@ PEAK_RATIO = 2.25
 
 Source: `benchmarks/scaling.py`: 1.3 for MobileNetV2 in float32, 2.25 for GoogLeNet in bfloat16.
 """
+BYTES_PER_NUMBER = 4
+"""Of a floating-point number in single precision."""
 COPIES = 4
 """Least number of times that the images of a render are in memory at once: 4 with `param.Pixel`, 5 with `Fourier`."""
 CGROUP = Path("/sys/fs/cgroup")
@@ -71,6 +73,6 @@ def check_fits(count: int, channels: int, size: Size) -> None:
     Raises:
         RenderError: The images and the copies that preparation makes exceed the memory of the machine.
     """
-    if COPIES * 4 * count * channels * math.prod(size) > psutil.virtual_memory().total:
+    if COPIES * BYTES_PER_NUMBER * count * channels * math.prod(size) > psutil.virtual_memory().total:
         several = f"{count} images" if count > 1 else "images"
         raise RenderError(f"out of memory with {several} of {show_size(size)} px; give a smaller size")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from featviz.errors import RenderError, warn
+from featviz.errors import RenderError
 
 REDIRECT_STEPS = 32
 """Initial steps with redirected gradients; at most half of all steps.
@@ -221,7 +221,7 @@ class Monitor:
         return ((spread <= ROUNDING * largest) | ((spread <= MAX_ROUNDING * largest) & ~rises)).cpu()
 
     def problems(self, moved: Bool[Tensor, " n"] | None = None) -> dict[int, str]:
-        """Return what failed, by image, and warn of it.
+        """Return what failed, by image.
 
         Args:
             moved: Images that differ clearly from the start; `None` for all of them. The score of one that hardly
@@ -245,6 +245,4 @@ class Monitor:
         suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
-        for i, problem in found.items():
-            warn(f"{self.names[i]}: {problem}")
         return found

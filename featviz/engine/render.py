@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,11 +14,10 @@ from torch import Tensor
 from featviz.engine.argument_checks import check_start, unchecked
 from featviz.engine.chunks import Chunks
 from featviz.engine.entry_point import entry_point
-from featviz.engine.job import Job, Start
+from featviz.engine.job import Job
 from featviz.engine.malloc import keep_freed_memory
 from featviz.engine.monitor import Gradients, Monitor
 from featviz.engine.presets import Preset, find_preset
-from featviz.engine.recording import Recorder
 from featviz.engine.reporting import Reporter, copy_images
 from featviz.engine.result import Rendering, Robustness
 from featviz.engine.several_inputs import (
@@ -29,7 +28,9 @@ from featviz.engine.several_inputs import (
     transforms_of_inputs,
 )
 from featviz.engine.shorthand import as_optimizer, as_param, as_transforms
-from featviz.errors import SettingError, kind_and_line, warn
+from featviz.engine.start import Start
+from featviz.engine.step_graphs import StepGraphs
+from featviz.errors import SettingError, first_line, warn
 from featviz.interfaces import (
     ObjectiveLike,
     Optimizer,
@@ -144,10 +145,10 @@ def render(
     done, stopped = 0, False
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
-        recorder = Recorder(job, chunks, stepper, steps, last)
+        graphs = StepGraphs(job, chunks, stepper, steps, last)
         try:
             while done < last:
-                monitor.record(*_step(chunks, recorder, stepper, monitor, steps))
+                monitor.record(*_step(chunks, graphs, stepper, monitor, steps))
                 done += 1
                 if done in snapshots:
                     kept[done] = copy_images(current_images)
@@ -157,7 +158,7 @@ def render(
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
-        recorder.close()
+        graphs.close()
         try:
             robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
         except KeyboardInterrupt:
@@ -170,24 +171,26 @@ def render(
     has_moved = (_sample(job) - first_sample).abs().flatten(1).amax(1) > MOVED
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
+    problems = monitor.problems(has_moved)
+    _warn_of_problems(problems, job.names)
     return Rendering(
         images,
         monitor.history(done),
         job.names,
         recipe,
         kept,
-        monitor.problems(has_moved),
+        problems,
         alpha=job.has_alpha,
         execution=used,
         redraw=job.redraw(job.leaves),
         robustness=robustness,
-        plan=recorder.plan(done),
+        plan=graphs.plan(done),
         shapes=own_param.shapes if isinstance(own_param, InputParams) else {},
     )
 
 
 def _step(
-    chunks: Chunks, recorder: Recorder, stepper: Stepper, monitor: Monitor, steps: int
+    chunks: Chunks, graphs: StepGraphs, stepper: Stepper, monitor: Monitor, steps: int
 ) -> tuple[Float[Tensor, " n"], Gradients | None]:
     """Make a step, by replaying a recorded one where that is possible.
 
@@ -196,7 +199,7 @@ def _step(
     """
     done, wanted = monitor.steps, monitor.wants_gradients
     if not wanted:
-        scores = recorder.step(done, monitor.redirect)
+        scores = graphs.step(done, monitor.redirect)
         if scores is not None:
             return scores, None
     scores, gradients = chunks.backward(done / steps, redirect=monitor.redirect, want_gradients=wanted)
@@ -231,6 +234,11 @@ def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
         images = job.images(job.leaves)
         some: tuple[Any, ...] = (..., *[slice(None, None, SAMPLE_STRIDE)] * (images.ndim - 2))
         return images[some].clone().cpu()
+
+
+def _warn_of_problems(problems: Mapping[int, str], names: Sequence[str]) -> None:
+    for i, problem in problems.items():
+        warn(f"{names[i]}: {problem}")
 
 
 def _warn_of_unchanged(inputs: tuple[str, ...], names: tuple[str, ...]) -> None:
@@ -272,5 +280,5 @@ def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], vie
         augmented = torch.stack([chunks.score(job.view) for _ in range(views)]).cpu()
         return Robustness(chunks.score(plain).cpu(), augmented, history[0] if len(history) else augmented.mean(0))
     except Exception as error:  # finished images are worth more than their robustness
-        warn(f"the finished images could not be scored: {kind_and_line(error)}")
+        warn(f"the finished images could not be scored: {first_line(error)}")
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from featviz.interfaces import Size
 from featviz.network.execution import MIN_TILE
+from featviz.param.spectrum import outer
 
 OVERLAP = MIN_TILE // 2
 """Smallest overlap of neighbouring tiles in px, before alignment; half of the tile for smaller tiles."""
@@ -38,17 +38,15 @@ class Tile:
         return views[whole]
 
 
-def tile_size(view: Size, max_tile: int | Size | None) -> Size:
+def tile_size(view: Size, max_tile: int | None) -> Size:
     """Return the size of the tiles of a view: all of one size, no larger than needed.
 
     Args:
         view: Length of each axis of the view in px, as height and width.
-        max_tile: Largest side of a tile in px; or the exact size; `None` for the whole view.
+        max_tile: Largest side of a tile in px; `None` for the whole view.
     """
     if max_tile is None:
         return view
-    if isinstance(max_tile, tuple):
-        return max_tile
     return tuple(min(side, _shortest(side, max(max_tile, MIN_TILE))) for side in view)
 
 
@@ -58,7 +56,7 @@ def tiles(view: Size, tile: Size) -> list[Tile]:
     found = []
     for along in product(*spans):  # columns change fastest
         part = tuple(slice(start, start + length) for (start, _), length in zip(along, tile, strict=True))
-        found.append(Tile(part, reduce(lambda weights, own: weights[..., None] * own, (own for _, own in along))))
+        found.append(Tile(part, outer([weights for _, weights in along])))
     return found
 
 

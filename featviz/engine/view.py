@@ -71,7 +71,7 @@ class View:
         if network.fixed_size and (max_tile is None or is_smaller):
             fused = fused if size == network.size else fuse((*transforms, Resize(network.size)))
             return cls(fused, network.size, network.size)
-        tile = tile_size(size, network.size if network.fixed_size and max_tile else max_tile)
+        tile = network.size if network.fixed_size and max_tile else tile_size(size, max_tile)
         if tile == network.size:
             return cls(fused, size, tile)
         try:

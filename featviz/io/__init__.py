@@ -12,7 +12,6 @@ from featviz.io.folders import (
     files_in,
     images_in,
     middle,
-    read_arrays,
     read_photograph,
     read_photographs,
     read_whole_photograph,
@@ -40,7 +39,7 @@ from featviz.io.images import (
 from featviz.io.live import LiveImages
 from featviz.io.locks import locked
 from featviz.io.nifti import NIFTI, check_nibabel, read_nifti, save_nifti
-from featviz.io.npy import NPY, recipe_beside, save_npy
+from featviz.io.npy import NPY, read_arrays, recipe_beside, save_npy
 from featviz.io.plots import check_matplotlib, draw_lines, has_matplotlib, plot_signal
 from featviz.io.progress import auto_bar, close_bars, default_progress, named_progress, progress_bar
 from featviz.io.resizing import linear_mode, resize

@@ -59,14 +59,14 @@ def check_output(path: Path, *endings: str) -> None:
         OutputError: The folder is missing or not writable, or the file has another ending.
     """
     try:
-        is_folder = path.is_dir()
+        exists_as_folder = path.is_dir()
     except (OSError, ValueError) as error:  # the name is too long, or holds a null byte
         raise OutputError(f"cannot write {path}: {_reason(error)}") from error
-    folder = path if is_folder else _without_link(path).parent
+    folder = path if exists_as_folder else _without_link(path).parent
     endings = endings or IMAGE_ENDINGS
-    if is_folder and endings != IMAGE_ENDINGS:
+    if exists_as_folder and endings != IMAGE_ENDINGS:
         raise OutputError(f"cannot write {path}: it is a folder; name a file that ends in {', '.join(endings)}")
-    if not is_folder and ending_of(path) not in endings:
+    if not exists_as_folder and ending_of(path) not in endings:
         instead = ", or name an existing folder" if endings == IMAGE_ENDINGS else ""
         raise OutputError(f"cannot write {path}: end it in {', '.join(endings)}{instead}")
     if not folder.is_dir():

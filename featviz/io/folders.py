@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +15,7 @@ from featviz.interfaces import Size, as_size
 from featviz.io.files import is_folder
 from featviz.io.image_source import center_crop, check_unit_range
 from featviz.io.images import read_image
+from featviz.io.npy import read_npy
 from featviz.io.resizing import resize
 
 READABLE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -116,42 +114,6 @@ def _read(file: str | Path, channels: int) -> Tensor:
         return torch.from_numpy(read_npy(file))
     except TypeError as error:  # an array of text
         raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
-
-
-def read_npy(file: str | Path) -> np.ndarray:
-    """Read the numbers of a .npy file. It cannot run code: arrays of Python objects are refused.
-
-    Args:
-        file: The file.
-
-    Raises:
-        OutputError: The file is missing or broken.
-    """
-    try:
-        # Mapped, a file that claims to be larger than it is is refused before any memory is taken.
-        return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise OutputError(f"cannot read {file} as an array; was it copied completely?") from error
-
-
-def read_arrays(file: str | Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a .npz file, or the one of a .npy file.
-
-    Args:
-        file: The file. It cannot run code: arrays of Python objects are refused.
-
-    Returns:
-        The arrays by name; `"arr_0"` for the one of a .npy file.
-
-    Raises:
-        OutputError: The file cannot be read.
-    """
-    try:
-        with Path(file).open("rb") as opened:  # which NumPy would leave open where it cannot read it
-            found = np.load(opened, allow_pickle=False)
-            return {"arr_0": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise OutputError(f"cannot read {file} as arrays of numbers; was it copied completely?") from error
 
 
 def images_in(folder: str | Path) -> Iterator[Path]:

@@ -9,11 +9,10 @@ import numpy as np
 from featviz.errors import OutputError
 from featviz.io.audio import WAV, check_soundfile, read_wav, wav_texts
 from featviz.io.files import IMAGE_ENDINGS, check_output, ending_of, is_folder
-from featviz.io.folders import read_npy
 from featviz.io.gif import GIF
 from featviz.io.images import RECIPE_KEY, REPORT_KEY, read_recipe, recipe_among, stored_texts
 from featviz.io.nifti import NIFTI, check_nibabel, nifti_texts, read_nifti
-from featviz.io.npy import NPY, recipe_beside, recipe_file
+from featviz.io.npy import NPY, read_npy, recipe_beside, recipe_file
 from featviz.io.plots import check_matplotlib
 from featviz.io.video import VIDEOS, check_video
 

@@ -16,7 +16,7 @@ from featviz.io.array import as_tensor
 from featviz.io.files import is_folder
 from featviz.io.folders import images_in
 from featviz.io.image_source import check_unit_range
-from featviz.io.images import pillow_pixels, read_image
+from featviz.io.images import LUMA, pillow_pixels, read_image
 
 GivenImage = Any
 """A path, a Pillow image, or an array or tensor (h, w), (h, w, c) or (c, h, w).
@@ -124,8 +124,7 @@ def _with_channels(image: Float[Tensor, "c h w"], channels: int) -> Float[Tensor
     if len(image) == 1 and channels in (3, 4):
         image = image.expand(3, -1, -1)
     if len(image) == 3 and channels == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # of Rec. 601, as Pillow has them
-        return (image * weights).sum(0, keepdim=True)
+        return (image * torch.tensor(LUMA).view(3, 1, 1)).sum(0, keepdim=True)
     if len(image) == 3 and channels == 4:
         return torch.cat([image, torch.ones_like(image[:1])])
     if len(image) == channels:

@@ -19,6 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 from featviz.errors import OutputError, RecipeError, warn
 from featviz.io.files import IMAGE_ENDINGS, check_output, is_file, write
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey level, as Pillow has them. Source: ITU-R BT.601."""
 RECIPE_KEY, REPORT_KEY = "featviz", "featviz-report"
 """Names of the recipe and of the report, which says how the render went. In PNG they are text entries."""
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
@@ -285,11 +287,11 @@ def recipe_among(texts: Mapping[str, str], label: str) -> str:
     Raises:
         RecipeError: There is none.
     """
+    if any(str(text).startswith(f'{{"{EXPLAINED_KEY}"') for text in texts.values()):
+        raise RecipeError(f"{label} is an explanation, which cannot be replayed; run featviz explain again")
     recipe = texts.get(RECIPE_KEY)
     if recipe:
         return str(recipe)
-    if any(str(text).startswith(f'{{"{EXPLAINED_KEY}"') for text in texts.values()):
-        raise RecipeError(f"{label} is an explanation, which cannot be replayed; run featviz explain again")
     raise RecipeError(f"{label} holds no recipe; give a file of a render, or of a dream on an image, as it was saved")
 
 

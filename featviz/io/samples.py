@@ -18,6 +18,7 @@ from featviz.io.audio import WAV
 from featviz.io.files import ending_of, is_file
 from featviz.io.folders import files_in
 from featviz.io.formats import KINDS, read_numbers
+from featviz.io.images import LUMA
 from featviz.io.nifti import NIFTI
 from featviz.io.npy import NPY
 from featviz.io.resizing import linear_mode, resize
@@ -32,8 +33,6 @@ SAMPLE_ENDINGS = {
 """File endings of data, by the axes of the input."""
 MAX_PARTS = 32
 """Largest number of parts that are cut out of one recording or video."""
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey level. Source: ITU-R BT.601."""
 
 
 def read_samples(

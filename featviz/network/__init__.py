@@ -13,7 +13,7 @@ from featviz.network.inputs.input_files import fit_to_input, read_start, read_va
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.token_spec import TokenSpec
 from featviz.network.layer_lookup import LayerLike
-from featviz.network.layers import Layer, LayerTable
+from featviz.network.layers import LayerRow, LayerTable
 from featviz.network.layout import Layout
 from featviz.network.loading.load import find, is_on_this_machine, is_user_model, load, models
 from featviz.network.loading.weights import DEFAULT_WEIGHTS, RANDOM_WEIGHTS
@@ -25,8 +25,8 @@ from featviz.network.session import Forward
 
 __all__ = [
     "CODES", "DEFAULT_WEIGHTS", "OUTPUT", "OUTPUT_KINDS", "PRECISIONS", "RANDOM_WEIGHTS", "Activations", "Dictionary",
-    "Execution", "Forward", "Given", "InputSpec", "Layer", "LayerLike", "LayerTable", "Layout", "Network", "OutputKind",
-    "Rectifying", "TokenSpec", "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input",
+    "Execution", "Forward", "Given", "InputSpec", "LayerLike", "LayerRow", "LayerTable", "Layout", "Network",
+    "OutputKind", "Rectifying", "TokenSpec", "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input",
     "index_of_class", "is_on_this_machine", "is_user_model", "load", "models", "neutral_state", "plain_backward",
     "read_start", "read_values", "zero_shot",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.utils.checkpoint
 
@@ -48,17 +48,13 @@ def noticed_checkpointing() -> Iterator[list[object]]:
                 torch.utils.checkpoint.CheckpointFunction = _ORIGINAL  # type: ignore[misc]
 
 
-def check_gradients(checkpointed: bool) -> None:
-    """Check that gradients of a network can be computed for images alone.
-
-    Args:
-        checkpointed: Whether its forward pass uses re-entrant checkpointing.
+def refuse_gradients() -> NoReturn:
+    """Refuse to compute gradients through re-entrant checkpointing, which has none for images alone.
 
     Raises:
-        ModelError: They cannot.
+        ModelError: Always.
     """
-    if checkpointed:
-        raise ModelError(
-            "the network uses re-entrant checkpointing, whose gradients cannot be computed for images alone; "
-            "give use_reentrant=False to torch.utils.checkpoint.checkpoint, or turn checkpointing off"
-        )
+    raise ModelError(
+        "the network uses re-entrant checkpointing, whose gradients cannot be computed for images alone; "
+        "give use_reentrant=False to torch.utils.checkpoint.checkpoint, or turn checkpointing off"
+    )

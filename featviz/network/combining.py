@@ -13,7 +13,7 @@ from featviz.errors import SettingError
 from featviz.interfaces import Size
 from featviz.io import resize
 from featviz.network.inputs.input_spec import ZERO_TO_ONE, InputSpec
-from featviz.network.layers import Layer, Probed
+from featviz.network.layers import LayerRow, Probed
 from featviz.network.network import Network
 from featviz.network.outputs import OutputKind
 
@@ -37,6 +37,34 @@ def combine(**networks: Network) -> Network:
     >>> from featviz.network import load
     >>> combine(first=load("motifnet", device="cpu"), second=load("motifnet", weights="none", device="cpu")).channels
     3
+    """
+    _check_combinable(networks)
+    first = next(iter(networks.values()))
+    combined = Network(
+        _Combined(networks),
+        size=first.size,
+        **_shared_range([network.input for network in networks.values()]),
+        heads={key: classes for name, network in networks.items() for key, classes in _heads(name, network).items()},
+        outputs={key: kind for name, network in networks.items() for key, kind in _outputs(name, network).items()},
+        smooth_pools=any(network.smooth_pools for network in networks.values()),
+    )
+    attached = {
+        _full(name, layer): dictionary
+        for name, network in networks.items()
+        for layer, dictionary in network.dictionaries.items()
+    }
+    return (
+        combined._with_dictionaries({layer: each.at(layer) for layer, each in attached.items()})
+        if attached
+        else combined
+    )
+
+
+def _check_combinable(networks: Mapping[str, Network]) -> None:
+    """Check that networks read the same images, and that one pass can run all of them.
+
+    Raises:
+        SettingError: They cannot be combined, as `combine` describes.
     """
     if len(networks) < 2:
         raise SettingError(
@@ -64,20 +92,6 @@ def combine(**networks: Network) -> Network:
         if kinds[0] != kinds[1]:
             found = " and ".join(" ".join(map(str, kind)) for kind in kinds)
             raise SettingError(f"combined networks must have equal axes, channels, device and precision, got {found}")
-    made = Network(
-        _Combined(networks),
-        size=first.size,
-        **_shared_range([network.input for network in networks.values()]),
-        heads={key: classes for name, network in networks.items() for key, classes in _heads(name, network).items()},
-        outputs={key: kind for name, network in networks.items() for key, kind in _outputs(name, network).items()},
-        smooth_pools=any(network.smooth_pools for network in networks.values()),
-    )
-    attached = {
-        _full(name, layer): dictionary
-        for name, network in networks.items()
-        for layer, dictionary in network.dictionaries.items()
-    }
-    return made._with_dictionaries({layer: each.at(layer) for layer, each in attached.items()}) if attached else made
 
 
 def _full(name: str, layer: str) -> str:
@@ -114,7 +128,7 @@ def _combined_layers(networks: Mapping[str, Network]) -> Probed:
     found = {name: network.probed for name, network in networks.items()}
     formats = {probed.memory_format for probed in found.values()}
 
-    def rows(layers: Callable[[Network], Mapping[str, Layer]]) -> dict[str, Layer]:
+    def rows(layers: Callable[[Network], Mapping[str, LayerRow]]) -> dict[str, LayerRow]:
         return {
             _full(name, key): _row(name, network, row)
             for name, network in networks.items()
@@ -136,7 +150,7 @@ def _combined_layers(networks: Mapping[str, Network]) -> Probed:
     )
 
 
-def _row(name: str, network: Network, layer: Layer) -> Layer:
+def _row(name: str, network: Network, layer: LayerRow) -> LayerRow:
     """Return the row of a layer in the combined network, with the size of the images that its own network gets."""
     size = network.size if network.fixed_size else None
     source = _full(name, layer.source) if layer.item else ""

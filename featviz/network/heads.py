@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from featviz.errors import SettingError, shown, warn
-from featviz.network.layers import Layer
+from featviz.network.layers import LayerRow
 from featviz.network.outputs import OUTPUT, OUTPUT_KINDS
 
 _warned: MutableMapping[nn.Module, set[tuple[str, int]]] = WeakKeyDictionary()
@@ -72,7 +72,7 @@ def checked_outputs(outputs: Any) -> Any:
 
 
 def warn_of_counts(
-    module: nn.Module, heads: Mapping[str, Sequence[str]], table: Mapping[str, Layer], label: str
+    module: nn.Module, heads: Mapping[str, Sequence[str]], table: Mapping[str, LayerRow], label: str
 ) -> None:
     """Warn, once per module, of heads with more or fewer class names than outputs, as names may be at other outputs.
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from featviz.errors import AddressError, nearest, plain_spelling
 from featviz.network.dictionaries.attached import SUFFIX, problem_of_codes, row_of_codes
-from featviz.network.layers import Layer, as_typed
+from featviz.network.layers import LayerRow, as_typed
 from featviz.network.outputs import OUTPUT
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def name_of(network: Network, layer: LayerLike | None) -> str | None:
     return found
 
 
-def find_layer(network: Network, layer: str) -> Layer:
+def find_layer(network: Network, layer: str) -> LayerRow:
     """Return the row of the layer table for a layer.
 
     Args:
@@ -109,7 +109,7 @@ def _class_hint(network: Network, name: str) -> str:
     return ""
 
 
-def output_row(network: Network) -> Layer | None:
+def output_row(network: Network) -> LayerRow | None:
     """Return the row of the class logits; `None` if the network outputs no tensor that can be addressed.
 
     Raises:
@@ -131,6 +131,6 @@ def output_row(network: Network) -> Layer | None:
     return probed.outputs.get("output.logits", probed.table.get(OUTPUT))
 
 
-def is_ambiguous(network: Network, output: Layer) -> bool:
+def is_ambiguous(network: Network, output: LayerRow) -> bool:
     """Whether the network outputs several vectors, and it is not known which one is the class logits."""
     return not network.head and len(network.probed.outputs) > 1 and not output.item and output.layout.kind == "vector"

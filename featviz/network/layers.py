@@ -24,7 +24,7 @@ LONG_RUN = 8
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerRow:
     """One row of the layer table.
 
     Args:
@@ -88,13 +88,13 @@ class Probed:
         keeps_graph: Whether its forward pass computes gradients itself, for which it needs the graph of the pass.
     """
 
-    table: dict[str, Layer]
+    table: dict[str, LayerRow]
     fixed_size: bool
     memory_format: torch.memory_format
     draws: bool = False
-    calls: dict[str, Layer] = field(default_factory=dict)
+    calls: dict[str, LayerRow] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    outputs: dict[str, Layer] = field(default_factory=dict)
+    outputs: dict[str, LayerRow] = field(default_factory=dict)
     writes_weights: bool = False
     checkpointed: bool = False
     keeps_graph: bool = False
@@ -128,7 +128,9 @@ class LayerTable:
 
     HEADER = ("layer", "kind", "shape", "channels", "field px", "stride px")
 
-    def __init__(self, layers: dict[str, Layer], fields: dict[str, ReceptiveField], *, has_logits: bool = True) -> None:
+    def __init__(
+        self, layers: dict[str, LayerRow], fields: dict[str, ReceptiveField], *, has_logits: bool = True
+    ) -> None:
         self.layers, self.fields, self.has_logits = layers, fields, has_logits
 
     @property

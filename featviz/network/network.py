@@ -32,7 +32,7 @@ from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.packing import check_and_join
 from featviz.network.inputs.token_spec import TokenSpec, as_token_spec
 from featviz.network.layer_lookup import LayerLike, find_layer, is_ambiguous, name_of, output_row
-from featviz.network.layers import Layer, LayerTable, Probed
+from featviz.network.layers import LayerRow, LayerTable, Probed
 from featviz.network.module_errors import check_module
 from featviz.network.neutral_state import neutral_state
 from featviz.network.outputs import OUTPUT, OutputKind, OutputScale, in_single_precision
@@ -278,7 +278,7 @@ class Network:
         return probe_cache.cache_key(self.input, self.code_hash, self.fingerprint + reads + several)
 
     @property
-    def table(self) -> dict[str, Layer]:
+    def table(self) -> dict[str, LayerRow]:
         """Every layer that can be addressed, by name, in execution order. The last one is the output, `""`."""
         table = self._measured.table
         if table is None:
@@ -384,7 +384,11 @@ class Network:
         return self._with_dictionaries({**self.dictionaries, name: dictionary.at(name)})
 
     def _with_dictionaries(self, dictionaries: Mapping[str, Dictionary]) -> Network:
-        """Return a network with other dictionaries. What was measured is shared, except for the layer table."""
+        """Return a network with other dictionaries. What was measured is shared, except for the layer table.
+
+        Args:
+            dictionaries: Dictionaries by the name of their layer, all of which are attached.
+        """
         measured = replace(self._measured, table=None)
         return self._replaced(dictionaries=MappingProxyType(dict(dictionaries)), _measured=measured)
 
@@ -397,7 +401,15 @@ class Network:
     def _labelled(
         self, name: str, weights: str, heads: Mapping[str, Sequence[str]], outputs: Any, smooth_pools: bool
     ) -> Network:
-        """Return the same network under a name, with other heads and kinds of outputs."""
+        """Return the same network under a name, with other heads and kinds of outputs.
+
+        Args:
+            name: Name for `fv.load`.
+            weights: The argument `weights` of `fv.load`.
+            heads: Class names by layer or output of the logits.
+            outputs: As the argument of `fv.Network`.
+            smooth_pools: As the argument of `fv.Network`.
+        """
         head, classes, names = heads_of(heads, ())
         changes = {"head": head, "classes": classes, "heads": names, "outputs": checked_outputs(outputs)}
         measured = Measurements(self._measured.probed)
@@ -714,7 +726,7 @@ class Network:
         return self._measured.out_of_place
 
     @property
-    def logits_layer(self) -> Layer | None:
+    def logits_layer(self) -> LayerRow | None:
         """The row of the class logits; `None` if there are several heads, or it is unclear which output they are."""
         output = self.table.get(OUTPUT) if OUTPUT in self.heads else None
         clear = output is not None and output.layout.kind == "vector" and not is_ambiguous(self, output)
@@ -731,7 +743,7 @@ class Network:
         """
         return name_of(self, layer)
 
-    def layer(self, layer: str) -> Layer:
+    def layer(self, layer: str) -> LayerRow:
         """Return the row of the layer table for a layer.
 
         Args:

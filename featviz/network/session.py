@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featviz.errors import SettingError, pluralize
 from featviz.network.activations import Activations
-from featviz.network.checkpointing import check_gradients
+from featviz.network.checkpointing import refuse_gradients
 from featviz.network.dictionaries.attached import codings_of
 from featviz.network.execution import Execution
 from featviz.network.fast.batch_norm_folding import fold
@@ -25,7 +25,7 @@ from featviz.network.gradients import SmoothPools, redirect_gradients
 from featviz.network.hooks import Capture, CapturedCall, Replacement
 from featviz.network.inputs.given_inputs import place_inputs, rows_of_images
 from featviz.network.inputs.packing import shape_of
-from featviz.network.layers import CombinesNetworks, Layer
+from featviz.network.layers import CombinesNetworks, LayerRow
 from featviz.network.layout import Layout
 from featviz.network.neutral_state import fast_on_gpu
 from featviz.network.working_copy import uncompiled
@@ -47,7 +47,7 @@ class Forward:
     module: nn.Module
     """The working copy. It may be changed: it ends with the session."""
 
-    def __init__(self, network: Network, layers: Mapping[str, Layer], execution: Execution) -> None:
+    def __init__(self, network: Network, layers: Mapping[str, LayerRow], execution: Execution) -> None:
         self._network, self._layers = network, layers
         self._layouts = {name: row.layout for name, row in layers.items()}
         self._shapes = {name: shape_of(spec) for name, spec in network.inputs.items()}
@@ -88,8 +88,8 @@ class Forward:
             SettingError: Inputs are given per image, `rows` is `None`, and there are not as many images.
         """
         network = self._network
-        if images.requires_grad:
-            check_gradients(self._checkpointed)
+        if images.requires_grad and self._checkpointed:
+            refuse_gradients()
         rows = _rows(network.label, self._given_count, len(images), rows)
         with self._chance() if self._draws else nullcontext(), rows_of_images(rows):
             if replace:
@@ -154,7 +154,7 @@ def open_session(network: Network, layers: Iterable[str], execution: Execution) 
 
 def _prepared_module(
     network: Network,
-    layers: Mapping[str, Layer],
+    layers: Mapping[str, LayerRow],
     memory: torch.memory_format,
     precision: torch.dtype,
     *,
@@ -198,7 +198,7 @@ def _enable_recurrent_gradients(module: nn.Module) -> None:
             vars(part).update(training=True, dropout=0.0)
 
 
-def _with_batch(tensor: Tensor, layer: Layer, count: int) -> Tensor:
+def _with_batch(tensor: Tensor, layer: LayerRow, count: int) -> Tensor:
     """Return an output, batch first, with a channel dimension. Of one image, `squeeze` removes the batch dimension.
 
     Args:
@@ -238,7 +238,7 @@ def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
     return (lambda output: replacement(output.transpose(0, 1)).transpose(0, 1)) if layout.batch else replacement
 
 
-def call_of(row: Layer) -> CapturedCall:
+def call_of(row: LayerRow) -> CapturedCall:
     """Return what to capture for a layer."""
     name, _, number = (row.name if row.base is None else row.base).partition("#")
     return CapturedCall(row.source if row.item else name, int(number) if number else row.calls, row.item)

@@ -183,14 +183,14 @@ def sorted_means(
                 # Without a subtracted centre, the variance would be a small difference of large numbers.
                 centred = values - centres.setdefault(layer, values.mean((0, 2)))[:, None]
                 parts = values.sort(2).values.sum(0), centred.sum((0, 2)), centred.square().sum((0, 2))
-                known = moments[layer]
-                moments[layer] = [a + b for a, b in zip(known, parts, strict=True)] if known else list(parts)
-    found, count = {}, len(photographs)
+                sums = moments[layer]
+                moments[layer] = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+    means, count = {}, len(photographs)
     for layer, (ordered, total, squares) in moments.items():
         places = count * ordered.shape[1]
         variance = (squares / places - (total / places).square()).clamp(min=0)
-        found[layer] = ordered / count, variance + LEAST_VARIANCE * variance.mean() + torch.finfo(variance.dtype).tiny
-    return found
+        means[layer] = ordered / count, variance + LEAST_VARIANCE * variance.mean() + torch.finfo(variance.dtype).tiny
+    return means
 
 
 def sorted_distance(

@@ -15,6 +15,12 @@ from featviz.network.activations import Activations
 from featviz.objectives.algebra import Objective
 from featviz.transforms.blur import gaussian_blur
 
+BLUR_STD, GREY_WEIGHT = 2.5, 0.8
+"""Of `BoundaryComplexity`: standard deviation of the blur in px, and weight of the squared distance from grey.
+
+Source: Lucid, lucid/optvis/objectives.py, `penalize_boundary_complexity`.
+"""
+
 
 class _Regularizer(Objective):
     """An objective about the image alone. Of several optimised inputs, its score is the mean over them."""
@@ -182,7 +188,7 @@ class BoundaryComplexity(_Regularizer):
         border = torch.ones_like(image[:1, :1])
         inside: tuple[Any, ...] = (..., *[slice(self.px, -self.px)] * (image.ndim - 2))
         border[inside] = 0
-        complexity = (image - gaussian_blur(image, 2.5)).square() + 0.8 * (image - self.grey).square()
+        complexity = (image - gaussian_blur(image, BLUR_STD)).square() + GREY_WEIGHT * (image - self.grey).square()
         return (complexity * border).flatten(1).mean(1) / border.mean()  # a mean over the border alone
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
 from featviz.objectives.photographs import OfPhotographs, Photographs, show_photographs
 from featviz.objectives.reading import read_for
-from featviz.param.spectrum import column_counts, frequencies
+from featviz.param.spectrum import column_counts, frequencies, hann_window
 
 LOWEST = 2
 """Lowest compared frequency, in cycles per longest side. The window blurs the spectrum below."""
@@ -94,12 +94,7 @@ def log_amplitudes(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n octav
     return logs - logs.mean(1, keepdim=True)
 
 
-@lru_cache(maxsize=2)
-@neutral_state()
-def _window(size: Size, device: torch.device) -> Float[Tensor, "*size"]:
-    """Return a Hann window, so that the jump between opposite edges of an image does not leak into all frequencies."""
-    sides = [torch.hann_window(side, device=device) for side in size]
-    return reduce(lambda known, side: known[..., None] * side, sides)
+_window = lru_cache(maxsize=2)(neutral_state()(hann_window))
 
 
 @lru_cache(maxsize=2)  # for the photographs and for the images, which may be on a GPU

@@ -8,7 +8,8 @@ from featviz.param.image import Image
 from featviz.param.pixel import Pixel
 from featviz.param.pyramid import Pyramid
 from featviz.param.shared import Shared
-from featviz.param.wrappers import Alpha, Masked, Stack, sized
+from featviz.param.sizing import sized
+from featviz.param.wrappers import Alpha, Masked, Stack
 
 SYNONYMS = {"fft": "Fourier", "gan": "Generator", "laplacianpyramid": "Pyramid", "maco": "Phase", "pixels": "Pixel"}
 """Other names in the literature, in lower case and without hyphens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -58,6 +58,10 @@ class Image:
         if color is not None:
             check_kind("color of a param", color, Color, "use e.g. param.Decorrelated()")
         vars(self).update(size=size, batch=batch, spatial=spatial, color=color)
+
+    def sized(self, size: Size | None, batch: int) -> Image:
+        """Return the same param with another size and batch, as `Resizable` describes."""
+        return replace(self, size=size or self.size, batch=batch if batch != 1 else self.batch)
 
     @property
     def traits(self) -> ParamTraits:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
 from itertools import pairwise, tee
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from featviz.io.folders import middle, read_photographs, warn_of_skipped
 from featviz.network import InputSpec, Network
 from featviz.network.neutral_state import neutral_state
 from featviz.param.prior import LOGIT_MARGIN, Prior
-from featviz.param.spectrum import frequencies
+from featviz.param.spectrum import frequencies, hann_window
 
 FREQUENCY_BINS = 32
 """Number of frequencies at which amplitudes are stored, evenly spaced on a logarithmic scale."""
@@ -169,9 +168,7 @@ def _moments(images: Iterable[Tensor], channels: int, size: Size) -> tuple[Tenso
     product = torch.zeros(channels, channels, dtype=torch.float64)
     # The power of every pair of channels, because the colour axes are known only after the last image.
     cross_power = torch.zeros(channels, channels, *size[:-1], size[-1] // 2 + 1, dtype=torch.complex128)
-    # A Hann window hides the jump between opposite ends, which would add power to all frequencies of every axis.
-    hann = [torch.hann_window(side).view(-1, *[1] * (len(size) - 1 - i)) for i, side in enumerate(size)]
-    window = reduce(torch.mul, hann)
+    window = hann_window(size)
     window = window / window.square().mean().sqrt()
     count = 0
     for image in images:

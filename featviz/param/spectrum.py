@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -166,6 +167,21 @@ class _InverseFFT(torch.autograd.Function):
         return spectrum, None
 
 
+def outer(vectors: Sequence[Tensor]) -> Float[Tensor, "*size"]:
+    """Return the outer product of any number of vectors."""
+    return reduce(lambda product, vector: product[..., None] * vector, vectors)
+
+
+def hann_window(size: Size, device: torch.device | None = None) -> Float[Tensor, "*size"]:
+    """Return a Hann window over all axes, so that the jump between opposite ends does not leak into all frequencies.
+
+    Args:
+        size: Length of each axis.
+        device: Where it is made; `None` for the CPU.
+    """
+    return outer([torch.hann_window(side, device=device) for side in size])
+
+
 def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     """Measure the exponent d of the amplitude spectrum 1 / frequency^d of each image.
 
@@ -181,7 +197,7 @@ def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     height, width = images.shape[2:]
     if min(height, width) < 32:
         return torch.full((len(images),), math.nan)
-    window = torch.outer(torch.hann_window(height), torch.hann_window(width))
+    window = hann_window((height, width))
     grey = images.float().cpu().mean(1)
     spectrum = torch.fft.rfft2((grey - grey.mean((1, 2), keepdim=True)) * window, norm="ortho").abs()
     frequency = frequencies((height, width), torch.device("cpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -10,11 +11,10 @@ from torch import Tensor
 
 from featviz.checks import check_kind
 from featviz.errors import SettingError, shown
-from featviz.interfaces import Leaves, Param, ParamTraits, Size, Spatial
+from featviz.interfaces import Leaves, ParamTraits, Size, Spatial
 from featviz.io.image_source import ImageSource, as_image_source, as_mask_source, load_image_source
 from featviz.param.color import Plain
 from featviz.param.fourier import Fourier
-from featviz.param.generator import Generator
 from featviz.param.image import Image
 from featviz.random import Generators
 
@@ -42,6 +42,10 @@ class Wrapper:
     def traits(self) -> ParamTraits:
         """Traits of the inner param."""
         return self.param.traits
+
+    def sized(self, size: Size | None, batch: int) -> Self:
+        """Return the same wrapper around an inner param with another size and batch, as `Resizable` describes."""
+        return replace(self, param=self.param.sized(size, batch))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -195,34 +199,3 @@ class Stack(Wrapper):
 
     def _load_fixed(self, channels: int, size: Size) -> Float[Tensor, "n c *size"]:
         return torch.stack([load_image_source(image, channels, size) for image in self.fixed])
-
-
-def sized(param: Param | Spatial, size: Size | None, batch: int) -> Param:
-    """Return a param with another size and batch.
-
-    Args:
-        param: A param, or the spatial part of one.
-        size: Height and width in px; `None` to keep the param's own.
-        batch: Number of images per objective; 1 to keep the param's own.
-
-    Raises:
-        SettingError: The param has a size or batch of its own, which cannot be changed.
-
-    >>> sized(Fourier(), (64, 96), 2).size
-    (64, 96)
-    """
-    if isinstance(param, Image):
-        return replace(param, size=size or param.size, batch=batch if batch != 1 else param.batch)
-    if isinstance(param, Generator):
-        return param.sized(size, batch)
-    if isinstance(param, Spatial):
-        return Image(size, batch, param)
-    if isinstance(param, Wrapper):
-        return replace(param, param=sized(param.param, size, batch))  # type: ignore[type-var]
-    if not isinstance(param, Param):  # `render` says what is wrong
-        return param
-    own = {"size": (param.size, size or param.size), "batch": (param.batch, batch if batch != 1 else param.batch)}
-    for name, (there, wanted) in own.items():
-        if there is not None and there != wanted:
-            raise SettingError(f"{type(param).__name__} has its own {name}, {there}; leave out {name}={wanted}")
-    return param

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from featviz.network.neutral_state import neutral_state
 
+MIN_STD = 1e-3
+"""Standard deviations below it change nothing, in px."""
+
 
 def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tensor, "n c *size"]:
     """Blur images with a Gaussian, mirrored at their edges.
@@ -19,7 +22,7 @@ def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tenso
 
     Args:
         images: Any number of images.
-        std: Standard deviation in px; values below 0.001 change nothing.
+        std: Standard deviation in px; values below `MIN_STD` change nothing.
 
     Returns:
         The blurred images.
@@ -28,8 +31,7 @@ def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tenso
         return _blur_axes(images, std)
     from kornia.filters import filter2d_separable  # slow to import
 
-    sides = [min(2 * round(3 * std) + 1, 2 * side - 1) for side in images.shape[2:]]
-    vertical, horizontal = (_kernel(side, max(std, 1e-3), images.device, images.dtype) for side in sides)
+    vertical, horizontal = (_kernel(side, std, images.device, images.dtype) for side in images.shape[2:])
     return filter2d_separable(images, horizontal, vertical, border_type="reflect")
 
 
@@ -37,7 +39,7 @@ def _blur_axes(images: Float[Tensor, "n c *size"], std: float) -> Float[Tensor, 
     """Blur signals or volumes along one axis after another."""
     for axis in range(2, images.ndim):
         side = images.shape[axis]
-        kernel = _kernel(min(2 * round(3 * std) + 1, 2 * side - 1), max(std, 1e-3), images.device, images.dtype)
+        kernel = _kernel(side, std, images.device, images.dtype)
         lines = images.movedim(axis, -1)
         padded = F.pad(lines.reshape(-1, 1, side), [kernel.shape[1] // 2] * 2, mode="reflect")
         images = F.conv1d(padded, kernel[None]).view(lines.shape).movedim(-1, axis)
@@ -46,7 +48,16 @@ def _blur_axes(images: Float[Tensor, "n c *size"], std: float) -> Float[Tensor, 
 
 @lru_cache(maxsize=64)
 @neutral_state()
-def _kernel(side: int, std: float, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 side"]:
+def _kernel(length: int, std: float, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 side"]:
+    """Return a Gaussian of three standard deviations to each side, or fewer if the padded axis is shorter.
+
+    Args:
+        length: Length of the axis in px.
+        std: Standard deviation in px.
+        device: Where it is made.
+        dtype: Its floating-point type.
+    """
     from kornia.filters import get_gaussian_kernel1d
 
-    return get_gaussian_kernel1d(side, std, device=device, dtype=dtype)
+    side = min(2 * round(3 * std) + 1, 2 * length - 1)
+    return get_gaussian_kernel1d(side, max(std, MIN_STD), device=device, dtype=dtype)

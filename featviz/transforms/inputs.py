@@ -16,7 +16,8 @@ from featviz.random import Generators
 from featviz.transforms.fusing import apply_draws, fuse, new_draws
 from featviz.transforms.geometry import Resize
 
-Stack = tuple[Transform, ...]
+Fused = tuple[Transform, ...]
+"""Fused transforms of one input."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class InputTransforms:
     """
 
     parts: tuple[tuple[str, Transforms, Shape, Size], ...]
-    _stacks: tuple[Stack, ...] = field(init=False, repr=False, compare=False)
+    _stacks: tuple[Fused, ...] = field(init=False, repr=False, compare=False)
     _shapes: tuple[tuple[Shape, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class InputTransforms:
         return join(views)
 
 
-def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tuple[Stack, tuple[Shape, ...]]:
+def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tuple[Fused, tuple[Shape, ...]]:
     """Return fused transforms that end at the size that the network gets, and the shape that each of them takes.
 
     Raises:
@@ -85,7 +86,7 @@ def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tup
     return stack, tuple(shapes)
 
 
-def _shapes(stack: Stack, shape: Shape, seed: int) -> list[Shape]:
+def _shapes(stack: Fused, shape: Shape, seed: int) -> list[Shape]:
     """Return the shape that each transform gets, and that of the views."""
     draw, shapes = new_draws(Generators([seed])), list[Shape]()
 

@@ -22,6 +22,7 @@ from featviz.transforms.alpha import CompositeAlpha, Spectrum
 GOLDEN_ANGLE = 180 * (3 - math.sqrt(5))
 """Degrees between neighbouring directions of a Fibonacci lattice, which spreads any number of them evenly."""
 MAX_VIEWS = 4096
+"""Largest number of directions. Each is rasterised once and kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ class MeshView:
         index, background = draw
         grids, covered = _surfaces(self, _version(self.mesh), images.device)
         index = index.to(images.device, non_blocking=True)
-        shown = F.grid_sample(images, grids[index].to(images), padding_mode="border", align_corners=False)
-        return CompositeAlpha().apply(torch.cat([shown, covered[index].to(images)], 1), background)
+        views = F.grid_sample(images, grids[index].to(images), padding_mode="border", align_corners=False)
+        return CompositeAlpha().apply(torch.cat([views, covered[index].to(images)], 1), background)
 
     def move(
         self, masks: Float[Tensor, "n masks h w"], draw: tuple[Int[Tensor, " n"], Spectrum]

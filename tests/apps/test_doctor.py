@@ -108,7 +108,7 @@ def test_a_wrong_normalisation_is_found_by_batch_norms(motifnet, folder):
     start, _, options = line.partition(": ")
     assert start == (
         "fix   input range  the first batch-norm layers do not fit the given normalisation; "
-        "--photographs FOLDER would tell which of these does"
+        "give --photographs FOLDER to find out which of the following does"
     )
     assert fix in options.split(" or ")
 
@@ -418,4 +418,4 @@ class OwnStatistics(nn.Module):
 def test_an_output_that_depends_on_other_images_is_reported(tracks):
     found = [each for each in fv.doctor(toys.network(OwnStatistics(tracks))).findings if each.check == "batch"]
     assert len(found) == (not tracks)
-    assert not found or "depends on the other images of the batch" in found[0].text
+    assert not found or "depends on the other images of its batch" in found[0].text

@@ -222,4 +222,4 @@ def test_dream_and_explain_take_folders(name, ending, here, capsys):
     assert sorted(run(capsys, *dream)[1]) == ["data/a-dream-3.npy", "data/inner/a-dream-2.npy"]
     (here / "empty").mkdir()
     status, _, errors = run(capsys, "dream", "empty", *model)
-    assert status == 2 and len(errors) == 1 and errors[0].startswith("featviz: no inputs in empty")
+    assert status == 2 and len(errors) == 1 and errors[0].startswith("featviz: no input files in empty")

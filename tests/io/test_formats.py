@@ -54,7 +54,10 @@ def test_a_comment_is_found_behind_other_chunks_and_a_broken_one_holds_nothing(t
     path = save_wav(np.zeros((1, 4), np.float32), tmp_path / "a.wav", 8000)
     with pytest.raises(RecipeError) as caught:
         recipe_in(path)
-    assert str(caught.value) == f"{path} holds no recipe; give a file of a render as it was saved"
+    assert (
+        str(caught.value)
+        == f"{path} holds no recipe; give a file of a render, or of a dream on an image, as it was saved"
+    )
     plain = path.read_bytes()
     path.write_bytes(with_comment(with_comment(plain, b"made by another program"), pack_texts("{}", None)))
     assert recipe_in(path) == "{}"

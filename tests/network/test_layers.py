@@ -10,7 +10,7 @@ from torch import nn
 
 import featviz as fv
 from featviz.network.inputs.input_spec import InputSpec
-from featviz.network.layers import Layer
+from featviz.network.layers import LayerRow
 from featviz.network.layout import Layout
 from featviz.network.probing.probe import probe
 
@@ -67,9 +67,9 @@ def probed(module, size=(32, 32)):
 @pytest.mark.parametrize("size", [(32, 32), (32, 48), (33, 40), (8, 8)])
 def test_feature_maps(size):
     layers, (height, width) = table(toys.Plain(), size), size
-    assert layers["conv1"] == Layer("conv1", Layout("map"), (6, height, width), 1)
+    assert layers["conv1"] == LayerRow("conv1", Layout("map"), (6, height, width), 1)
     half = -(-height // 2), -(-width // 2)
-    assert layers["conv2"] == Layer("conv2", Layout("map"), (8, *half), 2)
+    assert layers["conv2"] == LayerRow("conv2", Layout("map"), (8, *half), 2)
     assert (layers["conv2"].channels, layers["conv2"].map_size) == (8, half)
 
 
@@ -82,16 +82,16 @@ def test_strides_of_maps_without_padding():
 
 def test_feature_maps_with_channels_last():
     layers = table(toys.ChannelsLast())
-    assert layers["conv"] == Layer("conv", Layout("map"), (4, 8, 8), 4)
+    assert layers["conv"] == LayerRow("conv", Layout("map"), (4, 8, 8), 4)
     for name in ("norm", "act"):
-        assert layers[name] == Layer(name, Layout("map", channel=3), (8, 8, 4), 4)
+        assert layers[name] == LayerRow(name, Layout("map", channel=3), (8, 8, 4), 4)
         assert (layers[name].channels, layers[name].map_size) == (4, (8, 8))
 
 
 def test_vectors():
     layers = table(toys.Plain())
-    assert layers["head"] == Layer("head", Layout("vector"), (5,))
-    assert layers[""] == Layer("", Layout("vector"), (5,))
+    assert layers["head"] == LayerRow("head", Layout("vector"), (5,))
+    assert layers[""] == LayerRow("", Layout("vector"), (5,))
     assert (layers["head"].channels, layers["head"].map_size, layers["head"].stride) == (5, (), 0)
 
 
@@ -99,7 +99,7 @@ def test_vectors():
 @pytest.mark.parametrize("width", [12, 16, 18])  # there are 17 tokens and 16 patches
 def test_tokens_with_a_class_token(fixed, width):
     layer = table(toys.Vit(fixed=fixed, width=width))["block"]
-    assert layer == Layer(
+    assert layer == LayerRow(
         "block", Layout("tokens", channel=2, patch=(8, 8), prefix=1, special=(("cls", 0),)), (17, width)
     )
     assert (layer.channels, layer.map_size, layer.stride) == (width, (17,), 0)
@@ -109,12 +109,12 @@ def test_tokens_with_a_class_token(fixed, width):
 def test_tokens_without_a_class_token(size):
     layer = table(WithoutClassToken(fixed=False), size)["block"]
     count = (size[0] // 8) * (size[1] // 8)
-    assert layer == Layer("block", Layout("tokens", channel=2, patch=(8, 8)), (count, 12))
+    assert layer == LayerRow("block", Layout("tokens", channel=2, patch=(8, 8)), (count, 12))
 
 
 def test_tokens_before_the_batch():
     layers = table(TokensFirst())
-    assert layers["block"] == Layer("block", Layout("tokens", channel=2, patch=(8, 8), batch=1), (16, 12))
+    assert layers["block"] == LayerRow("block", Layout("tokens", channel=2, patch=(8, 8), batch=1), (16, 12))
     net = toys.network(TokensFirst())
     images = torch.rand(3, 3, 32, 32)
     acts = net.capture(images, ["block"])
@@ -125,7 +125,7 @@ def test_tokens_before_the_batch():
 
 def test_sequences_with_channels_first():
     layer = table(Convolved(), 16)["conv"]
-    assert layer == Layer("conv", Layout("tokens", channel=1, patch=(1, 1)), (4, 256))
+    assert layer == LayerRow("conv", Layout("tokens", channel=1, patch=(1, 1)), (4, 256))
     assert (layer.channels, layer.map_size) == (4, (256,))
 
 
@@ -134,7 +134,7 @@ def test_sequences_with_channels_first():
 
 def test_module_that_is_called_twice():
     layers = table(toys.Twice())
-    assert layers["conv"] == Layer("conv", Layout("map"), (3, 32, 32), 1, calls=2)
+    assert layers["conv"] == LayerRow("conv", Layout("map"), (3, 32, 32), 1, calls=2)
     assert layers["head"].calls == 1
 
 
@@ -260,7 +260,7 @@ def test_output_is_called_logit_or_output():
 
 
 def test_channels_and_map_size_follow_the_layout():
-    layer = Layer("a", Layout("map", channel=1), (4, 8, 9))
+    layer = LayerRow("a", Layout("map", channel=1), (4, 8, 9))
     assert (layer.channels, layer.map_size) == (4, (8, 9))
     last = replace(layer, layout=Layout("map", channel=3))
     assert (last.channels, last.map_size) == (9, (4, 8))

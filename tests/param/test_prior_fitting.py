@@ -148,10 +148,10 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fv.fit_prior("nowhere", network=network((64,))), "no folder nowhere; give a folder of files"),
+        (lambda: fv.fit_prior("nowhere", network=network((64,))), "no folder nowhere; give a folder of data files"),
         (
             lambda: fv.fit_prior(".", network=network((64,))),
-            "no data in .; it needs files that end in .npy, .wav, .flac",
+            "no data files in .; it needs files that end in .npy, .wav, .flac",
         ),
         (
             lambda: fv.fit_prior([torch.full((1, 64), 5.0)] * 2, network=network((64,))),

@@ -172,7 +172,7 @@ def test_no_flag_is_read_by_getattr_or_hasattr():
 
 READERS = {
     ("Image", "open"): "io/images.py", ("PillowImage", "open"): "io/images.py", ("iio", "get_reader"): "io/video.py",
-    ("iio", "imread"): "", ("iio", "imiter"): "", ("iio", "imopen"): "", ("np", "load"): "io/folders.py",
+    ("iio", "imread"): "", ("iio", "imiter"): "", ("iio", "imopen"): "", ("np", "load"): "io/npy.py",
     ("soundfile", "read"): "io/audio.py", ("nibabel", "load"): "io/nifti.py",
     ("torch", "load"): "network/loading/weights.py", ("np", "fromfile"): "",
     ("pickle", "load"): "", ("pickle", "loads"): "",
@@ -196,7 +196,7 @@ def test_every_kind_of_file_has_one_reader_which_allows_few_formats():
     readers = {
         "io/images.py",
         "io/video.py",
-        "io/folders.py",
+        "io/npy.py",
         "io/audio.py",
         "io/nifti.py",
         "network/loading/weights.py",

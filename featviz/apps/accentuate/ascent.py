@@ -26,7 +26,7 @@ NOT_FINITE = "the score of {objective} is not finite at step {step}; check the n
 
 
 @dataclass(frozen=True)
-class Ascent:
+class AccentuatedImage:
     """The result of an ascent.
 
     Args:
@@ -104,7 +104,7 @@ def ascend(
     seed: int,
     until: int | None,
     progress: ProgressSource | None,
-) -> Ascent:
+) -> AccentuatedImage:
     """Maximise an objective, starting from a photograph.
 
     Args:
@@ -152,7 +152,7 @@ def ascend(
         with torch.no_grad():
             images = param.images(leaves, size)
     scores = torch.stack(history).cpu() if history else torch.empty(0)
-    return Ascent(images.detach().cpu(), total.sum(1, keepdim=True).cpu(), scores)
+    return AccentuatedImage(images.detach().cpu(), total.sum(1, keepdim=True).cpu(), scores)
 
 
 def _noisy(photograph: Float[Tensor, "1 c h w"], seed: int) -> Float[Tensor, "1 c h w"]:

@@ -18,7 +18,7 @@ from featviz.apps.shared.activations.cache_key import cache_key
 from featviz.apps.shared.activations.finite import check_finite
 from featviz.apps.shared.activations.growing_files import GrowingFiles
 from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.apps.shared.activations.sampled_rows import draw_positions, half_exponent, to_half
+from featviz.apps.shared.activations.sampled_rows import ROW_COUNTS, count_batch, draw_positions, half_exponent, to_half
 from featviz.apps.shared.arguments.probe import probe
 from featviz.apps.shared.operations.contributions import position_contributions
 from featviz.io import locked
@@ -32,9 +32,6 @@ CLASSES = 3
 """Number of most likely classes of a photograph whose logits are attributed to its positions."""
 STATE_INTERVAL = 64
 """Number of photographs after which the state is saved."""
-COUNTS = ("seen", "rows", "photographs", "exponent")
-"""What is counted: files that were read or skipped, rows, and photographs that rows are from; and the power of 2 by
-which stored activations are divided."""
 COLUMNS = ("vectors", "labels", "shares", "numbers")
 """Properties of a row, each in a file of its own; see `Collected`."""
 PHOTOGRAPHS_FILE = "files.txt"
@@ -130,7 +127,7 @@ def collect(
     channels = probe(network, [layer]).as_map(layer).shape[1]
     head = network.logits_layer
     classes = 0 if head is None else min(CLASSES, head.channels)
-    files = GrowingFiles(folder, [PHOTOGRAPHS_FILE, *(f"{name}.bin" for name in COLUMNS)], COUNTS)
+    files = GrowingFiles(folder, [PHOTOGRAPHS_FILE, *(f"{name}.bin" for name in COLUMNS)], ROW_COUNTS)
     with locked(folder):
         skipped = _collect(network, photographs, layer, files, classes, count, per_image, seed, progress)
     if not files.counts["rows"]:
@@ -171,9 +168,7 @@ def _collect(
             rows["vectors"] = to_half(rows["vectors"], counts["exponent"])
             contents = {f"{name}.bin": values.tobytes() for name, values in rows.items()}
             files.append({PHOTOGRAPHS_FILE: _list_paths(batch.files, photographs), **contents})
-            counts["seen"] = batch.read
-            counts["rows"] += len(rows["numbers"])
-            counts["photographs"] += len(batch.files)
+            count_batch(counts, batch, len(rows["numbers"]))
             if counts["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
                 files.save()
             if progress:

@@ -16,7 +16,7 @@ from featviz.apps.shared.activations.cache_key import cache_key
 from featviz.apps.shared.activations.finite import check_finite
 from featviz.apps.shared.activations.growing_files import GrowingFiles
 from featviz.apps.shared.activations.image_batches import SkippedFiles, folder_fingerprint, image_batches
-from featviz.apps.shared.activations.sampled_rows import half_exponent, rows_at_random, to_half
+from featviz.apps.shared.activations.sampled_rows import ROW_COUNTS, count_batch, half_exponent, rows_at_random, to_half
 from featviz.io import cache_folder, locked
 
 BATCH = 32
@@ -25,9 +25,6 @@ STATE_INTERVAL = 128
 """Number of photographs after which the state is saved."""
 VECTORS = "vectors.bin"
 """File with one row of activations per position, in half precision."""
-COUNTS = ("seen", "rows", "photographs", "exponent")
-"""What is counted: files that were read or skipped, rows, and photographs that rows are from; and the power of 2 by
-which stored activations are divided."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +104,7 @@ def collect_activations(
     count, fingerprint = folder_fingerprint(photographs)
     key = cache_key(network, layer, per_image, seed, str(photographs.resolve()), fingerprint)
     folder = cache_folder() / "activations" / key
-    skipped, files = SkippedFiles(photographs), GrowingFiles(folder, [VECTORS], COUNTS)
+    skipped, files = SkippedFiles(photographs), GrowingFiles(folder, [VECTORS], ROW_COUNTS)
     with locked(folder):
         try:
             _collect(network, photographs, layer, files, skipped, count, per_image, seed, progress)
@@ -147,9 +144,7 @@ def _collect(
                 if not counts["rows"]:
                     counts["exponent"] = half_exponent(rows)
                 files.append({VECTORS: to_half(rows, counts["exponent"]).tobytes()})
-                counts["seen"] = batch.read
-                counts["rows"] += len(rows)
-                counts["photographs"] += len(batch.files)
+                count_batch(counts, batch, len(rows))
                 if counts["photographs"] % STATE_INTERVAL < BATCH or batch.read == count:
                     files.save()
                 if progress:

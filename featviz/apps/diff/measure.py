@@ -118,7 +118,7 @@ def _grid(networks: Sequence[fv.Network], layers: Sequence[Layers]) -> Size:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _sides(network: fv.Network, row: fv.network.Layer) -> Size:
+def _sides(network: fv.Network, row: fv.network.LayerRow) -> Size:
     """Return the number of rows and columns of a map or a patch grid."""
     if row.layout.kind == "map":
         height, width = row.map_size

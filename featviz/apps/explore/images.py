@@ -19,7 +19,7 @@ from featviz.apps.explore.requests import COMPARED, RequestError, Wanted
 from featviz.apps.explore.uploads import Uploads
 from featviz.apps.explore.worker import DRAFT, LIVE, OFF_SCREEN, VISIBLE, Job
 from featviz.apps.shared.rendering.backends import render_batch
-from featviz.apps.shared.rendering.batch import Batch, Template
+from featviz.apps.shared.rendering.batch import BATCH_SIZE, GPU_BATCH_SIZE, Batch, Template
 from featviz.apps.shared.rendering.stored_images import image_file, rendered_names
 from featviz.engine.shorthand import as_param, as_transforms
 from featviz.errors import FeatvizError, first_line
@@ -28,8 +28,6 @@ from featviz.io import Store, encode, read_report, to_bytes
 
 DRAFT_STEPS = 64
 """Steps of a draft. Images with as many steps or fewer are rendered before others, and not scored."""
-MAX_BATCH, MAX_GPU_BATCH = 8, 64
-"""Largest number of images that are rendered together, and that on a GPU."""
 FIRST_BATCH = 1
 """Number of images of the first batch of a layer, so that the first image is there soon. Later batches are larger."""
 MAX_STEP_S = 0.3
@@ -211,7 +209,7 @@ class Images:
 
     @property
     def _largest(self) -> int:
-        return MAX_GPU_BATCH if self._is_gpu else MAX_BATCH
+        return GPU_BATCH_SIZE if self._is_gpu else BATCH_SIZE
 
     def _render(self, jobs: list[Job], between_steps: Callable[[], None]) -> None:
         """Render the images of jobs of one group."""

@@ -17,7 +17,7 @@ from featviz.apps.judge.rescoring import NOISE_VIEWS, Case, percentiles
 from featviz.apps.judge.subjects import Judgeable, Subject, load_subjects, subjects_of_targets
 from featviz.apps.judge.trust import trusts
 from featviz.apps.judge.verdicts import Judgement, Verdict
-from featviz.apps.replay import OF_NETWORK, check_weights, load_recipe_network, with_recipe_dictionaries
+from featviz.apps.replay import check_weights, load_recipe_network, network_key, with_recipe_dictionaries
 from featviz.apps.shared.arguments.targets import Target
 from featviz.apps.shared.judging.judge_classes import check_judge, class_indices
 from featviz.apps.shared.judging.judge_crops import crops
@@ -156,7 +156,7 @@ def _cases(
         elif recipe is None:
             raise fv.SettingError("with a target, give the network whose unit the images show, as network=")
         else:
-            key = repr([getattr(recipe, name) for name in OF_NETWORK])
+            key = network_key(recipe)
             if key not in loaded:
                 loaded[key] = load_recipe_network(recipe, weights, str(judge.device), network, download=download)
             found = loaded[key]

@@ -124,17 +124,17 @@ def match_units(
         return [_by_statistics(unit, statistics, weight * _gain(in_noise[:, i])) for i, unit in enumerate(units)]
     folder, layers = Path(match), compared_layers(network)
     folders = [class_folder(network, unit, folder) or folder for unit in units]
-    found: dict[int, tuple[list[Path], Tensor]] = {}
-    for each in dict.fromkeys(folders):  # each folder is read once, for its own units only
-        mine = [i for i, one in enumerate(folders) if one == each]
-        files, scores = _scores(network, [units[i] for i in mine], each)
-        found |= {i: (files, own) for i, own in zip(mine, scores.T, strict=True)}
+    candidates: dict[int, tuple[list[Path], Tensor]] = {}
+    for source in dict.fromkeys(folders):  # each folder is read once, for its own units only
+        indices = [i for i, own_folder in enumerate(folders) if own_folder == source]
+        files, scores = _scores(network, [units[i] for i in indices], source)
+        candidates |= {i: (files, own) for i, own in zip(indices, scores.T, strict=True)}
     in_noise = fv.score(network, list(units), noise(network, NOISE_IMAGES))
     result = []
-    for i, (unit, each) in enumerate(zip(units, folders, strict=True)):
-        files, scores = found[i]
+    for i, (unit, source) in enumerate(zip(units, folders, strict=True)):
+        files, scores = candidates[i]
         gain = _gain(in_noise[:, i], scores.max().item())
-        result.append(_by_photographs(unit, files, scores, each, layers, weight * gain, count))
+        result.append(_by_photographs(unit, files, scores, source, layers, weight * gain, count))
     alone = [str(each.unit) for each in result if len(each.photographs) == 1]
     if alone:
         more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""

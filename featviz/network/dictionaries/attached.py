@@ -13,7 +13,7 @@ from featviz.errors import AddressError, nearest
 from featviz.network.dictionaries.codes import Codec
 from featviz.network.dictionaries.dictionary import Dictionary
 from featviz.network.hooks import Coding, Replacement
-from featviz.network.layers import Layer
+from featviz.network.layers import LayerRow
 
 if TYPE_CHECKING:
     from featviz.network.network import Network
@@ -22,14 +22,14 @@ SUFFIX = "~"
 """Added to the name of a layer, it names the codes of the dictionary that is attached to it."""
 
 
-def with_codes(table: Mapping[str, Layer], dictionaries: Mapping[str, Dictionary]) -> dict[str, Layer]:
+def with_codes(table: Mapping[str, LayerRow], dictionaries: Mapping[str, Dictionary]) -> dict[str, LayerRow]:
     """Return a layer table in which the codes of each dictionary follow the layer to which it is attached.
 
     Args:
         table: The layers of the module.
         dictionaries: By layer. Those of layers that the table does not have, such as `layer#1`, are left out.
     """
-    found: dict[str, Layer] = {}
+    found: dict[str, LayerRow] = {}
     for name, row in table.items():
         found[name] = row
         if name in dictionaries:
@@ -37,7 +37,7 @@ def with_codes(table: Mapping[str, Layer], dictionaries: Mapping[str, Dictionary
     return found
 
 
-def row_of_codes(layer: str, row: Layer, dictionary: Dictionary) -> Layer:
+def row_of_codes(layer: str, row: LayerRow, dictionary: Dictionary) -> LayerRow:
     """Return the row of the codes of a dictionary: the layout of its layer, with features in place of channels.
 
     Args:
@@ -83,7 +83,7 @@ def problem_of_codes(network: Network, layer: str) -> str:
     )
 
 
-def codings_of(network: Network, rows: Iterable[Layer]) -> dict[str, Coding]:
+def codings_of(network: Network, rows: Iterable[LayerRow]) -> dict[str, Coding]:
     """Return, for each row of codes, the function that computes them from the output of its layer.
 
     Args:
@@ -98,7 +98,7 @@ def codings_of(network: Network, rows: Iterable[Layer]) -> dict[str, Coding]:
     }
 
 
-def _channel_dim(row: Layer) -> int:
+def _channel_dim(row: LayerRow) -> int:
     """Return the dimension of the channels in an output as the module puts it out."""
     layout = row.layout
     return 1 - layout.channel if layout.batch and layout.channel <= 1 else layout.channel

@@ -12,7 +12,7 @@ from featviz.errors import ModelError, kind_and_line
 from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.inputs.given_inputs import inputs_in
-from featviz.network.layers import CombinesNetworks, Layer, Probed
+from featviz.network.layers import CombinesNetworks, LayerRow, Probed
 from featviz.network.module_errors import raise_known_failure
 from featviz.network.out_of_memory import is_out_of_memory
 from featviz.network.probing.grey_images import run_on_grey
@@ -21,6 +21,7 @@ from featviz.network.probing.passes import FIRST_BATCH, raise_unless_size_error
 from featviz.network.probing.probe import probe
 from featviz.network.probing.receptive_fields import ReceptiveField
 from featviz.network.working_copy import working_copy
+from featviz.random import noise_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Measurements:
     """Cached measurements of a network. They save time and never change a result."""
 
     probed: Probed | None = None
-    table: dict[str, Layer] | None = None
+    table: dict[str, LayerRow] | None = None
     outputs: dict[str, tuple[OutputKind, OutputScale]] = field(default_factory=dict)
     pairs: tuple[Pair, ...] | None = None
     out_of_place: bool | None = None
@@ -142,7 +143,9 @@ def measure_outputs(network: Network, head: str) -> tuple[OutputKind, OutputScal
         Kind of the outputs, and their scale.
     """
     with torch.enable_grad(), network.session([head]) as forward:
-        logits = forward(_noise(network).requires_grad_().to(network.device), rows=slice(0, 1)).logits(head)
+        logits = forward(
+            noise_images(1, network.channels, network.size).requires_grad_().to(network.device), rows=slice(0, 1)
+        ).logits(head)
         scale, is_sigmoid = output_scale(logits)
     guess: OutputKind = "binary" if logits.shape[1] == 1 else "multilabel" if is_sigmoid else "classes"
     given = network.outputs.get(head) if isinstance(network.outputs, Mapping) else network.outputs
@@ -162,12 +165,9 @@ def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], othe
     """
     try:
         # A copy, because a forward pass may write to the weights; the copies that a trial makes share them.
-        return trial(network.copy_module(), network.normaliser()(_noise(network).to(network.device)))
+        noise = noise_images(1, network.channels, network.size).to(network.device)
+        return trial(network.copy_module(), network.normaliser()(noise))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return otherwise
-
-
-def _noise(network: Network) -> Tensor:
-    return torch.rand(1, network.channels, *network.size, generator=torch.Generator().manual_seed(0))

@@ -19,7 +19,7 @@ from featviz.network.inputs.packing import packed_length
 from featviz.network.out_of_memory import is_out_of_memory
 from featviz.network.outputs import OUTPUT, first_tensor, tensors_in
 from featviz.network.working_copy import working_copy
-from featviz.random import Chance
+from featviz.random import Chance, noise_images
 
 CHANNELS_LAST_MODULES = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
 """Modules whose output has its channels last, whatever its shape, unless a subclass replaces `forward`."""
@@ -165,8 +165,7 @@ class Passes:
 
     def noise(self, count: int, size: Size) -> Float[Tensor, "n c *size"]:
         """Return images of uniform noise, the same in each run."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(count, self.spec.channels, *size, generator=generator).to(self.device)
+        return noise_images(count, self.spec.channels, size).to(self.device)
 
     @property
     def varying(self) -> set[str]:

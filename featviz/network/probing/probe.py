@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featviz.interfaces import Shape
 from featviz.network.inputs.input_spec import InputSpec
-from featviz.network.layers import Layer, Probed
+from featviz.network.layers import LayerRow, Probed
 from featviz.network.layout import Layout
 from featviz.network.probing.axis_layouts import axis_layout, axis_stride
 from featviz.network.probing.passes import FIRST_BATCH, SECOND_BATCH, CallIndex, Passes, defined_channel, show
@@ -64,7 +64,7 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
         calls=numbered,
         refused=reasons,
         outputs={
-            f"output.{path}": Layer(f"output.{path}", Layout("vector"), shape[1:], item=path)
+            f"output.{path}": LayerRow(f"output.{path}", Layout("vector"), shape[1:], item=path)
             for path, shape in vectors.items()
         },
         writes_weights=passes.writes_weights,
@@ -166,15 +166,15 @@ def _grows_in_proportion(
     return all(abs(shape[dim] - length) <= 1 for dim, length in zip(dims, expected, strict=True))
 
 
-def _layer(passes: Passes, call: CallIndex, layout: Layout) -> Layer:
+def _layer(passes: Passes, call: CallIndex, layout: Layout) -> LayerRow:
     shape, other = passes.shapes_of(call)
     assert shape is not None
     layout = replace(layout, batch=int(call in passes.tokens_first))
-    layer = Layer(call[0], layout, shape[1:] or (1,), calls=passes.first.counts[call[0]])
+    layer = LayerRow(call[0], layout, shape[1:] or (1,), calls=passes.first.counts[call[0]])
     return replace(layer, stride=_stride(passes, layer, other), strides=_strides(passes, layer, other))
 
 
-def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
+def _strides(passes: Passes, layer: LayerRow, other: Shape | None) -> Shape:
     """Return the distance in px of neighbouring positions along each axis of a map of volumes or video; else empty."""
     if passes.specs or layer.layout.kind != "map" or len(layer.map_size) != 3:
         return ()
@@ -184,7 +184,7 @@ def _strides(passes: Passes, layer: Layer, other: Shape | None) -> Shape:
     )
 
 
-def _stride(passes: Passes, layer: Layer, other: Shape | None) -> int:
+def _stride(passes: Passes, layer: LayerRow, other: Shape | None) -> int:
     """Return the distance in px of neighbouring columns of a map; 0 where it has one column or row only.
 
     It is also 0 with several inputs, because it is undefined which input's px to count.

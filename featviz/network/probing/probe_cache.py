@@ -14,7 +14,7 @@ import torch
 from featviz.io import cache_folder, write_cached
 from featviz.io.array import as_tuples
 from featviz.network.inputs.input_spec import InputSpec
-from featviz.network.layers import Layer, Probed
+from featviz.network.layers import LayerRow, Probed
 from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
@@ -73,8 +73,8 @@ def _file(key: str) -> Path:
 
 
 def _read_probed(content: dict[str, Any]) -> Probed:
-    def layer(row: dict[str, Any]) -> Layer:
-        return Layer(**as_tuples(row) | {"layout": Layout(**as_tuples(row["layout"]))})
+    def layer(row: dict[str, Any]) -> LayerRow:
+        return LayerRow(**as_tuples(row) | {"layout": Layout(**as_tuples(row["layout"]))})
 
     memory_format = MEMORY_FORMATS[content["memory_format"]]
     rows = {key: {name: layer(row) for name, row in content[key].items()} for key in ("table", "calls", "outputs")}

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featviz.interfaces import Size
+from featviz.random import noise_images
 
 REQUIRED_FIT, MIN_FIT = 0.5, 0.25
 """Smallest agreement of an order with the contrasts, in [-1, 1]: the mean over the bits, and that of each bit.
@@ -66,7 +67,7 @@ class Codes:
             size: Height and width in px.
             channels: Number of channels.
         """
-        first, second = _noise(size, channels)
+        first, second = noise_images(2, channels, size)
         row = torch.arange(size[0]) * self.rows // size[0]
         column = torch.arange(size[1]) * self.columns // size[1]
         masks = [bit.view(-1, 1).expand(size) for bit in _code(row, self.bits[0])]
@@ -230,11 +231,6 @@ def _permutation(contrast: Float[Tensor, "bits tokens"], codes: Codes, grid: Siz
     strength = contrast.abs().mean(0).unfold(0, area, 1).mean(1)  # tokens without a place have little contrast
     start = max(starts, key=lambda start: strength[start].item(), default=None)
     return None if start is None else TokenOrder(grid, start, tuple(order[start].tolist()))
-
-
-def _noise(size: Size, channels: int) -> Float[Tensor, "2 c h w"]:
-    """Return two images of noise, in [0, 1]."""
-    return torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _bits(count: int) -> int:

@@ -25,7 +25,7 @@ from featviz.apps.shared.operations.attention_functions import (
     multi_head_attention,
 )
 from featviz.interfaces import Size
-from featviz.network import OUTPUT, Layer, plain_backward
+from featviz.network import OUTPUT, LayerRow, plain_backward
 from featviz.network.working_copy import uncompiled
 from featviz.random import Chance
 
@@ -101,34 +101,36 @@ def attention_layers(
             f"{network.label} reads inputs of size {network.size}, and attention maps lie on the patch grid of an "
             "image; use e.g. GradCAM"
         )
-    known, recorded = token_grids(request), _record(network, images)
+    grids, recorded = token_grids(request), _record(network, images)
     classes = network.table[OUTPUT].channels if OUTPUT in network.table else 0
-    over_channels = _over_channels(request, recorded[0], known)
+    over_channels = _over_channels(request, recorded[0], grids)
     live = [_record_gradients(request, image) for image in images.split(1)] if gradients else []
-    found, strange = [], 0
-    for i, several in enumerate(zip(*recorded, strict=True)):
-        shape, certain = several[0].weights.shape, several[0].certain
-        window = _window(shape, known, certain=certain)
+    attentions, foreign_tokens = [], 0
+    for i, of_images in enumerate(zip(*recorded, strict=True)):
+        shape, certain = of_images[0].weights.shape, of_images[0].certain
+        window = _window(shape, grids, certain=certain)
         if window:
-            found.append(TokenAttention(several[0].weights, None, window))
-        elif i not in over_channels and _is_over_tokens(shape, known, classes, certain=certain):
-            weights = torch.cat([one.weights.reshape(1, -1, *_matrix(shape)) for one in several])
-            slopes = _gradients_of(i, several, live).view_as(weights) if gradients else None
-            found.append(TokenAttention(weights, known[shape[-1]], gradients=slopes))
+            attentions.append(TokenAttention(of_images[0].weights, None, window))
+        elif i not in over_channels and _is_over_tokens(shape, grids, classes, certain=certain):
+            weights = torch.cat([each.weights.reshape(1, -1, *_matrix(shape)) for each in of_images])
+            slopes = _gradients_of(i, of_images, live).view_as(weights) if gradients else None
+            attentions.append(TokenAttention(weights, grids[shape[-1]], gradients=slopes))
         elif certain:
-            strange = shape[-1]
-    if not found:
-        if strange:
-            problem = f"attention of {network.label} is over {strange} tokens, a number that none of its layers has"
+            foreign_tokens = shape[-1]
+    if not attentions:
+        if foreign_tokens:
+            problem = (
+                f"attention of {network.label} is over {foreign_tokens} tokens, a number that none of its layers has"
+            )
         else:
             over = "the whole image" if network.tokens is None else "its tokens"
             problem = f"{network.label} has no attention over {over}"
         raise fv.SettingError(f"{problem}; use e.g. GradCAM")
     # A window as large as the whole map, as in the last stage of Swin, is still a window.
-    windows = {layer.window for layer in found} - {0}
+    windows = {layer.window for layer in attentions} - {0}
     return [
         replace(layer, window=layer.weights.shape[-1]) if layer.weights.shape[-1] in windows else layer
-        for layer in found
+        for layer in attentions
     ]
 
 
@@ -157,7 +159,7 @@ def token_grids(request: AttributionRequest) -> dict[int, TokenGrid | None]:
     return maps | common
 
 
-def _grid(layer: Layer, size: Size) -> TokenGrid | None:
+def _grid(layer: LayerRow, size: Size) -> TokenGrid | None:
     """Return where the tokens of a layer lie; `None` if they are not on a patch grid."""
     layout, (count,), grid = layer.layout, layer.map_size, layer.layout.grid(size)
     if grid is None or math.prod(grid) + layout.prefix > count:

@@ -9,14 +9,30 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featviz.apps.shared.activations.image_batches import ImageBatch
+
+ROW_COUNTS = ("seen", "rows", "photographs", "exponent")
+"""What is counted while rows are collected: files that were read or skipped, rows, and photographs that rows are from;
+and the power of 2 by which stored activations are divided."""
 FLOAT16_LIMIT = 6e4
 """Stored activations are clipped to this absolute value, below the largest number in half precision."""
-
-
 UNSCALED_RANGE = 2.0**-6, 2.0**13
 """Largest activations in this range are stored as they are."""
 STORED_LARGEST = 8
 """Other activations are stored divided by a power of 2, so that the largest is about 2 to the power of this."""
+
+
+def count_batch(counts: dict[str, int], batch: ImageBatch, rows: int) -> None:
+    """Add the rows of a batch of photographs to the counts.
+
+    Args:
+        counts: The numbers by their names in `ROW_COUNTS`.
+        batch: The photographs.
+        rows: Number of their rows.
+    """
+    counts["seen"] = batch.read
+    counts["rows"] += rows
+    counts["photographs"] += len(batch.files)
 
 
 def half_exponent(rows: np.ndarray) -> int:

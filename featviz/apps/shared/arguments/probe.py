@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featviz.errors import SettingError
 from featviz.network import Activations, Network
+from featviz.random import noise_images
 
 GREY = 0.5
 
@@ -45,7 +46,7 @@ def noise(network: Network, count: int = 1) -> Float[Tensor, "count c h w"]:
     Returns:
         The images, in [0, 1], on the CPU.
     """
-    return torch.rand(count, network.channels, *network.size, generator=torch.Generator().manual_seed(0))
+    return noise_images(count, network.channels, network.size)
 
 
 def check_channels(network: Network, layer: str, channels: Sequence[int] | None) -> list[int]:

@@ -135,8 +135,8 @@ class Connections:
 
 def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
     """Run a working copy on grey, and note by the name of each module which tensor it returned."""
-    made: dict[tuple[int, int, int], _Value] = {}
-    kept: list[Tensor] = []  # so that no memory is used twice, and a tensor is known by its address
+    values_by_tensor: dict[tuple[int, int, int], _Value] = {}
+    alive: list[Tensor] = []  # so that no memory is used twice, and a tensor is known by its address
     table = network.table
     module = network.copy_module()
 
@@ -144,23 +144,23 @@ def _follow(network: fv.Network, values: dict[str, _Value]) -> None:
 
     def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         given = first_tensor(inputs)  # a module that works in place changes it
-        sources.append(None if given is None else made.get(_key(given)))
+        sources.append(None if given is None else values_by_tensor.get(_key(given)))
 
     def after(name: str, part: nn.Module, _: tuple[Any, ...], output: object) -> None:
         source, tensor = sources.pop(), first_tensor(output)
         if tensor is None:
             return
-        kept.append(tensor)
-        known, is_leaf = made.get(_key(tensor)), next(part.children(), None) is None
-        if known is not None and (known is source or not is_leaf):  # the same tensor under another name
-            known.names.insert(0 if known is source else len(known.names), name)
-            values[name] = known
+        alive.append(tensor)
+        earlier, is_leaf = values_by_tensor.get(_key(tensor)), next(part.children(), None) is None
+        if earlier is not None and (earlier is source or not is_leaf):  # the same tensor under another name
+            earlier.names.insert(0 if earlier is source else len(earlier.names), name)
+            values[name] = earlier
             return
         channels = table[name].channels if name in table else tensor.shape[-1 if tensor.ndim == 3 else 1]
         value = _Value(part, [name], source if is_leaf else None, channels)
         if value.source is not None:
             value.source.readers.append(value)
-        made[_key(tensor)] = values[name] = value
+        values_by_tensor[_key(tensor)] = values[name] = value
 
     parts = dict(hookable_modules(module))
     handles = [part.register_forward_pre_hook(before) for part in parts.values()]

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+import featviz as fv
 from featviz.apps.diff.page import PageFacts
 from featviz.apps.gallery.page import Page
 from featviz.apps.gallery.search import Search

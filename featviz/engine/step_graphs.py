@@ -49,7 +49,7 @@ class NotRecordableError(Exception):
     """A step cannot be recorded, for the reason in the message."""
 
 
-class Recorder:
+class StepGraphs:
     """Replays the steps of a render, where they can be recorded.
 
     A graph contains everything from the parameters of the images to their update. It reads the random draws of its step

@@ -7,7 +7,7 @@ import toys
 import featviz as fv
 from featviz import optimizers
 from featviz.engine.job import Job
-from featviz.engine.recording import Recorder, _first, _place
+from featviz.engine.step_graphs import StepGraphs, _first, _place
 from featviz.objectives import as_objectives
 from featviz.optimizers import state_of
 
@@ -61,7 +61,7 @@ def test_errors_name_the_line_that_cannot_be_recorded():
             raise ValueError("the end of the recording")
     except ValueError as error:
         first = _first(error)
-        assert _place(first).startswith("mine (test_recording.py, line ")
+        assert _place(first).startswith("mine (test_step_graphs.py, line ")
 
 
 def test_ramps_take_the_progress_as_a_tensor():
@@ -76,5 +76,5 @@ def test_a_recorder_on_a_cpu_runs_no_step():
     job = Job.prepare(
         toys.plain(), as_objectives("conv2:1"), fv.param.Image(), (), 0, None, fv.Execution("float32"), 30
     )
-    recorder = Recorder(job, None, None, 30, 30)
-    assert recorder.step(5, None) is None and recorder.replayed == 0
+    graphs = StepGraphs(job, None, None, 30, 30)
+    assert graphs.step(5, None) is None and graphs.replayed == 0
