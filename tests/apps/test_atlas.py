@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -179,6 +180,22 @@ def test_similar_activations_are_neighbours(method):
     assert purity(plane, labels, np.arange(150)) > 0.95
     assert purity(generator.random((150, 2)), labels, np.arange(150)) < 0.6
     assert np.array_equal(plane, lay_out(vectors, method, 0))
+
+
+LAYOUT = """
+import numpy as np, torch
+from featviz.apps.shared.activations.layout import lay_out
+lay_out(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32), "umap", 0)
+print("threads", torch.get_num_threads())
+"""
+
+
+def test_a_layout_keeps_the_number_of_threads():
+    """Numba, which UMAP uses, sets the number of OpenMP threads of the process, and with it that of PyTorch."""
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LAYOUT]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "threads 1\n" in done.stdout
 
 
 def test_activations_that_are_not_fitted_are_placed_beside_similar_ones(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -132,11 +134,25 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
 
         tsne = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
         return np.asarray(tsne.fit_transform(vectors), np.float32)
-    import umap
+    with _same_threads():
+        import umap
 
-    # n_jobs=1: in parallel UMAP is not reproducible.
-    model = umap.UMAP(n_neighbors=min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(vectors), np.float32)
+        # n_jobs=1: in parallel UMAP is not reproducible.
+        model = umap.UMAP(min(20, len(vectors) - 1), min_dist=0.3, metric="cosine", random_state=seed, n_jobs=1)
+        return np.asarray(model.fit_transform(vectors), np.float32)
+
+
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Keep PyTorch's number of threads: numba, which UMAP uses, sets that of OpenMP for the whole process.
+
+    With more threads than were allowed, everything that follows takes several times as long beside other work.
+    """
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:
