@@ -18,7 +18,7 @@ import numpy as np
 
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.atlas.collect import CLASSES, Collected
-from featviz.apps.shared.activations.layout import lay_out, purity
+from featviz.apps.shared.activations.projection import lay_out, purity
 
 CENTERS = 300
 

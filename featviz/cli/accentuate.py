@@ -47,8 +47,8 @@ def accentuate(
 ) -> None:
     """Enhance the features of a unit in a photograph.
 
-    The image has the size of the network's input. Prints the score in crops of the photograph
-    and in the same crops of the image.
+    The image has the size of the network's input. Prints the mean
+    score of random crops in the first step, of the photograph, and in the last one, of the image.
     """
     from featviz.io import check_output, free_path
 

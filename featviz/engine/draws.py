@@ -151,6 +151,3 @@ class StepDraws:
             for before, known in zip(self.stack[:index], self._shapes, strict=False):
                 before.draw(self.rng, known)
         return transform.draw(self.rng, shape)
-
-
-# ---------------------------------------------------------------------------------------------- trees of tensors

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featviz.interfaces import Size
 from featviz.network.execution import MIN_TILE
-from featviz.param.spectrum import outer
+from featviz.param.windows import outer
 
 OVERLAP = MIN_TILE // 2
 """Smallest overlap of neighbouring tiles in px, before alignment; half of the tile for smaller tiles."""

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import AddressError
-from featviz.network.outputs import first_tensor, tensors_in
 from featviz.network.state_hash import version_of
-from featviz.network.trees import rebuilt
+from featviz.network.trees import first_tensor, rebuilt, tensors_in
 from featviz.network.working_copy import uncompiled
 
 Replacement = Callable[[Tensor], Tensor]

@@ -143,7 +143,7 @@ class LayerTable:
 
     @property
     def suggested(self) -> set[str]:
-        """Names of layers to draw first: the last one of each map size, some more of a long run, and the logits."""
+        """Names of layers to render first: the last one of each map size, some more of a long run, and the logits."""
         own = [name for name in self.shown if name and self.layers[name].base is None]
         maps = [name for name in own if self.layers[name].has_positions]
         runs = [list(run) for _, run in groupby(maps, key=lambda name: self.layers[name].map_size)]

@@ -1,10 +1,8 @@
-"""Outputs of modules: the tensors in them, and what class scores mean."""
+"""Outputs of a network: what class scores mean, and their classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,40 +18,6 @@ OUTPUT_KINDS: tuple[OutputKind, ...] = ("classes", "multilabel", "binary", "regr
 """The kinds of output of a network."""
 OutputScale = Literal["logits", "probabilities", "log-probabilities"]
 """Whether a network outputs logits, or has turned them into probabilities already."""
-
-
-def first_tensor(output: object) -> Tensor | None:
-    """Return the first tensor in a module's output: itself, or inside of tuples, lists, dicts and dataclasses.
-
-    Single numbers are passed over where there is another tensor.
-
-    Args:
-        output: The output of any module.
-
-    Returns:
-        The tensor; `None` if there is none.
-    """
-    if isinstance(output, torch.Tensor):
-        return output
-    tensors = tensors_in(output).values()
-    # A loss that a network returns beside its outputs is one number.
-    return next((tensor for tensor in tensors if tensor.ndim), next(iter(tensors), None))
-
-
-def tensors_in(output: object) -> dict[str, Tensor]:
-    """Return every tensor in a module's output, by its path: `"logits"`, `"1"`, `"hidden.0"`; `""` for a bare tensor.
-
-    Args:
-        output: The output of any module.
-    """
-    if isinstance(output, torch.Tensor):
-        return {"": output}
-    if is_dataclass(output):
-        output = {each.name: getattr(output, each.name) for each in fields(output)}
-    output = vars(output) if isinstance(output, SimpleNamespace) else output
-    listed = enumerate(output if isinstance(output, tuple | list) else ())
-    items = output.items() if isinstance(output, Mapping) else listed
-    return {f"{key}.{path}".rstrip("."): tensor for key, item in items for path, tensor in tensors_in(item).items()}
 
 
 def in_single_precision(values: Tensor) -> Tensor:

@@ -185,12 +185,13 @@ def sorted_means(
                 parts = values.sort(2).values.sum(0), centred.sum((0, 2)), centred.square().sum((0, 2))
                 sums = moments[layer]
                 moments[layer] = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
-    means, count = {}, len(photographs)
+    statistics, count = {}, len(photographs)
     for layer, (ordered, total, squares) in moments.items():
         places = count * ordered.shape[1]
         variance = (squares / places - (total / places).square()).clamp(min=0)
-        means[layer] = ordered / count, variance + LEAST_VARIANCE * variance.mean() + torch.finfo(variance.dtype).tiny
-    return means
+        least = LEAST_VARIANCE * variance.mean() + torch.finfo(variance.dtype).tiny
+        statistics[layer] = ordered / count, variance + least
+    return statistics
 
 
 def sorted_distance(

@@ -17,7 +17,8 @@ from featviz.objectives.algebra import Objective
 from featviz.objectives.bound import Bound
 from featviz.objectives.photographs import OfPhotographs, Photographs, show_photographs
 from featviz.objectives.reading import read_for
-from featviz.param.spectrum import column_counts, frequencies, hann_window
+from featviz.param.spectrum import column_counts, frequencies
+from featviz.param.windows import hann_window
 
 LOWEST = 2
 """Lowest compared frequency, in cycles per longest side. The window blurs the spectrum below."""
@@ -95,6 +96,7 @@ def log_amplitudes(images: Float[Tensor, "n c *size"]) -> Float[Tensor, "n octav
 
 
 _window = lru_cache(maxsize=2)(neutral_state()(hann_window))
+"""The window, kept for the photographs and for the images, which may be on a GPU."""
 
 
 @lru_cache(maxsize=2)  # for the photographs and for the images, which may be on a GPU

@@ -19,8 +19,8 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, Size
 from featviz.io import resize
 from featviz.network.loading.weights import load_weights
-from featviz.network.outputs import first_tensor
 from featviz.network.state_hash import state_hash, tensors_of
+from featviz.network.trees import first_tensor
 from featviz.param.fitting import fit_leaves
 from featviz.param.image import MAX_BATCH
 from featviz.random import Generators

@@ -21,7 +21,8 @@ from featviz.io.folders import middle, read_photographs, warn_of_skipped
 from featviz.network import InputSpec, Network
 from featviz.network.neutral_state import neutral_state
 from featviz.param.prior import LOGIT_MARGIN, Prior
-from featviz.param.spectrum import frequencies, hann_window
+from featviz.param.spectrum import frequencies
+from featviz.param.windows import hann_window
 
 FREQUENCY_BINS = 32
 """Number of frequencies at which amplitudes are stored, evenly spaced on a logarithmic scale."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from featviz.interfaces import Size
 from featviz.network.neutral_state import neutral_state
+from featviz.param.windows import hann_window
 
 NATURAL_DECAY = 1.2
 """Exponent d of the amplitude spectrum 1 / frequency^d of photographs of natural scenes.
@@ -165,21 +165,6 @@ class _InverseFFT(torch.autograd.Function):
         # A stored coefficient also stands for its conjugate, except in column 0 and the middle one of an even width.
         spectrum[..., 1 : (gradient.shape[3] + 1) // 2, :] *= 2
         return spectrum, None
-
-
-def outer(vectors: Sequence[Tensor]) -> Float[Tensor, "*size"]:
-    """Return the outer product of any number of vectors."""
-    return reduce(lambda product, vector: product[..., None] * vector, vectors)
-
-
-def hann_window(size: Size, device: torch.device | None = None) -> Float[Tensor, "*size"]:
-    """Return a Hann window over all axes, so that the jump between opposite ends does not leak into all frequencies.
-
-    Args:
-        size: Length of each axis.
-        device: Where it is made; `None` for the CPU.
-    """
-    return outer([torch.hann_window(side, device=device) for side in size])
 
 
 def slope(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:

@@ -33,13 +33,13 @@ class InputTransforms:
     """
 
     parts: tuple[tuple[str, Transforms, Shape, Size], ...]
-    _stacks: tuple[Fused, ...] = field(init=False, repr=False, compare=False)
+    _fused: tuple[Fused, ...] = field(init=False, repr=False, compare=False)
     _shapes: tuple[tuple[Shape, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Fuse the transforms, and run them once to find the shapes that each gets."""
         made = [_prepare(*part) for part in self.parts]
-        object.__setattr__(self, "_stacks", tuple(stack for stack, _ in made))
+        object.__setattr__(self, "_fused", tuple(fused for fused, _ in made))
         object.__setattr__(self, "_shapes", tuple(shapes for _, shapes in made))
 
     @property
@@ -49,15 +49,15 @@ class InputTransforms:
 
     def draw(self, rng: Generators, shape: Shape) -> list[list[Any]]:
         """Draw the random numbers of each transform of each input."""
-        pairs = zip(self._stacks, self._shapes, strict=True)
-        return [[step.draw(rng, own) for step, own in zip(stack, shapes, strict=True)] for stack, shapes in pairs]
+        pairs = zip(self._fused, self._shapes, strict=True)
+        return [[step.draw(rng, own) for step, own in zip(fused, shapes, strict=True)] for fused, shapes in pairs]
 
     def apply(self, images: Float[Tensor, "n 1 length"], draw: list[list[Any]]) -> Float[Tensor, "n 1 length2"]:
         """Transform the images of each input."""
         views, several = [], split(images, {name: shape for name, _, shape, _ in self.parts})
-        for each, stack, drawn in zip(several.values(), self._stacks, draw, strict=True):
+        for each, fused, drawn in zip(several.values(), self._fused, draw, strict=True):
             draws = iter(drawn)
-            views.append(apply_draws(each, stack, lambda *_, draws=draws: next(draws))[0])  # type: ignore[misc]
+            views.append(apply_draws(each, fused, lambda *_, draws=draws: next(draws))[0])  # type: ignore[misc]
         return join(views)
 
 
@@ -67,8 +67,8 @@ def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tup
     Raises:
         SettingError: The shapes differ from draw to draw, or the views have other channels than the images.
     """
-    stack = fuse(transforms)
-    runs = [_shapes(stack, shape, seed) for seed in range(2)]
+    fused = fuse(transforms)
+    runs = [_shapes(fused, shape, seed) for seed in range(2)]
     if runs[0] != runs[1]:
         raise SettingError(
             f"transforms of the input {name!r} must give views of one size, where several inputs are optimised; leave "
@@ -78,15 +78,15 @@ def _prepare(name: str, transforms: Transforms, shape: Shape, size: Size) -> tup
     if last[0] != shape[0]:
         raise SettingError(f"transforms of the input {name!r} must keep its {shape[0]} channels, got {last[0]}")
     if last[1:] != size:
-        stack = fuse((*transforms, Resize(size)))
-        *shapes, last = _shapes(stack, shape, 0)
+        fused = fuse((*transforms, Resize(size)))
+        *shapes, last = _shapes(fused, shape, 0)
     if last[1:] != size:
         given = show_size(last[1:])
         raise SettingError(f"transforms of the input {name!r} must give views of {show_size(size)} px, got {given} px")
-    return stack, tuple(shapes)
+    return fused, tuple(shapes)
 
 
-def _shapes(stack: Fused, shape: Shape, seed: int) -> list[Shape]:
+def _shapes(fused: Fused, shape: Shape, seed: int) -> list[Shape]:
     """Return the shape that each transform gets, and that of the views."""
     draw, shapes = new_draws(Generators([seed])), list[Shape]()
 
@@ -95,5 +95,5 @@ def _shapes(stack: Fused, shape: Shape, seed: int) -> list[Shape]:
         return draw(transform, given)
 
     with torch.no_grad():
-        views, _ = apply_draws(torch.full((1, *shape), 0.5), stack, noted)
+        views, _ = apply_draws(torch.full((1, *shape), 0.5), fused, noted)
     return [*shapes, tuple(views.shape[1:])]

@@ -21,7 +21,7 @@ import featviz as fv
 from featviz.apps.atlas import collect as collecting
 from featviz.apps.atlas.cells import cells_of
 from featviz.apps.judge.judge import class_rank
-from featviz.apps.shared.activations.layout import lay_out, purity
+from featviz.apps.shared.activations.projection import lay_out, purity
 from featviz.apps.shared.rendering.album import Album
 from featviz.apps.shared.rendering.backends import render_batch
 from featviz.apps.shared.rendering.icons import add_icons, write_sprites
@@ -184,7 +184,7 @@ def test_similar_activations_are_neighbours(method):
 
 LAYOUT = """
 import numpy as np, torch
-from featviz.apps.shared.activations.layout import lay_out
+from featviz.apps.shared.activations.projection import lay_out
 lay_out(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32), "umap", 0)
 print("threads", torch.get_num_threads())
 """
@@ -199,8 +199,8 @@ def test_a_layout_keeps_the_number_of_threads():
 
 
 def test_activations_that_are_not_fitted_are_placed_beside_similar_ones(monkeypatch):
-    monkeypatch.setattr("featviz.apps.shared.activations.layout.FITTED", 60)
-    monkeypatch.setattr("featviz.apps.shared.activations.layout.CHUNK", 50)
+    monkeypatch.setattr("featviz.apps.shared.activations.projection.FITTED", 60)
+    monkeypatch.setattr("featviz.apps.shared.activations.projection.CHUNK", 50)
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(3, 12))
     labels = generator.integers(0, 3, 400)

@@ -1,7 +1,5 @@
 """The draws of many steps at once: the same as those of one step after another."""
 
-from typing import NamedTuple
-
 import pytest
 import torch
 from examples import TRANSFORMS
@@ -10,7 +8,7 @@ import featviz as fv
 from featviz import transforms as T
 from featviz.engine import draws as module
 from featviz.engine.draws import StepDraws
-from featviz.engine.tensor_trees import list_tensors, map_tensors, same, to_device
+from featviz.engine.tensor_trees import list_tensors
 from featviz.random import Generators, draw_steps
 
 SEEDS = (3, 4)
@@ -126,26 +124,6 @@ def test_draws_that_take_other_numbers_in_each_call_are_refused():
     calls = iter(range(99))
     with pytest.raises(ValueError, match="take other numbers in each call"):
         draw_steps(lambda rng: rng.uniform(1 + next(calls)), Generators(SEEDS), 3)
-
-
-class Named(NamedTuple):
-    """A draw whose numbers have names."""
-
-    at: torch.Tensor
-    count: int
-
-
-def test_trees_keep_their_structure():
-    tree = {"a": [torch.ones(2), (1, None, "x")], "b": T.Warp((T.Shift(0.2),)).draw(Generators([1]), (3, 8, 9))}
-    doubled = map_tensors(lambda tensor: 2 * tensor, tree)
-    assert same(tree, tree) and not same(tree, doubled)
-    assert torch.equal(doubled["b"].coordinates, 2 * tree["b"].coordinates) and doubled["a"][1] == (1, None, "x")
-    named = map_tensors(torch.clone, Named(torch.ones(2), 3))
-    assert to_device(named, torch.device("cpu")) is not named and type(to_device(named, torch.device("cpu"))) is Named
-    moved = to_device(tree, torch.device("cpu"))
-    assert moved["b"].used == ((0, 0),) and tree["b"].used is None and torch.equal(moved["a"][0], torch.ones(2))
-    with pytest.raises(TypeError, match="object is neither a tensor nor a plain value"):
-        map_tensors(torch.clone, [object()])
 
 
 @pytest.mark.parametrize("stack", [T.STANDARD, T.LUCID, (T.Pad(3, 0.2), T.Scale(T.LogUniform(0.15, 1.5)))])

@@ -72,7 +72,7 @@ def test_ramps_take_the_progress_as_a_tensor():
         assert torch.allclose(one, two)
 
 
-def test_a_recorder_on_a_cpu_runs_no_step():
+def test_no_step_is_replayed_on_a_cpu():
     job = Job.prepare(
         toys.plain(), as_objectives("conv2:1"), fv.param.Image(), (), 0, None, fv.Execution("float32"), 30
     )

@@ -7,7 +7,8 @@ import toys
 
 import featviz as fv
 from featviz import param
-from featviz.param.prior import Prior
+from featviz.errors import SettingError
+from featviz.param.prior import Prior, prior_path
 from featviz.param.spectrum import canvas_std, inverse_fft, power_law
 from featviz.random import Generators
 
@@ -65,3 +66,12 @@ def test_other_files_are_not_read_as_priors(text, tmp_path):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(fv.OutputError, match=r"p.json is not a prior; create one with: featviz fit-prior FOLDER$"):
         Prior.load(tmp_path / "p.json")
+
+
+def test_a_prior_is_given_by_its_path(tmp_path):
+    path = fv.fit_prior(torch.rand(4, 3, 32, 32), size=32).save(tmp_path / "p.json")
+    assert prior_path(path) == prior_path(str(path)) == str(path) and prior_path(None) is None
+    with pytest.raises(
+        SettingError, match=r"^prior must be the path of a file, got a Prior; save it first: prior.save\(path\)$"
+    ):
+        prior_path(Prior.load(path))

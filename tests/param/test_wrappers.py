@@ -8,7 +8,6 @@ import toys
 import featviz as fv
 from featviz import param
 from featviz.errors import SettingError
-from featviz.param.prior import Prior, prior_path
 
 
 def test_masked_changes_only_its_mask():
@@ -59,10 +58,6 @@ def test_wrappers_keep_the_traits_of_the_inner_param(tmp_path):
         images = fv.render(net, "conv2:1", param=param.Alpha(param.Image(spatial=spatial)), steps=1).images
         assert images.shape == (1, 4, 32, 32)
     assert param.Shared(param.Fourier(prior=path)).traits.color_prior == str(path)
-    with pytest.raises(
-        SettingError, match=r"^prior must be the path of a file, got a Prior; save it first: prior.save\(path\)$"
-    ):
-        prior_path(Prior.load(path))
 
 
 def test_opacity_is_the_mean_of_the_last_channel_for_any_number_of_channels():

@@ -81,7 +81,7 @@ def test_a_click_lists_the_nearest_neighbours(opened, name):
 def test_search_highlights_and_enter_selects(opened):
     page = opened("words")
     assert page.title() == "Map of given vectors"
-    search = page.get_by_label("Search a name")
+    search = page.get_by_label("Find a name")
     search.fill("NEEDLE")
     assert page.evaluate("[...view.matches]") == [1]
     assert page.locator("#status").text_content() == "1 name contains this text; Enter selects the next."

@@ -253,7 +253,7 @@ def test_drop_a_photograph_to_dream_explain_and_take_apart(desk, tmp_path):
     assert not page.locator("#photograph-actions .actions").is_visible()
     page.get_by_role("tab", name="Building blocks").click()
     page.locator("#apart").select_option("stage3")
-    page.locator("#form-blocks").get_by_role("button", name="Building blocks").click()
+    page.locator("#form-blocks").get_by_role("button", name="Decompose").click()
     link = page.get_by_role("link", name="Open its page")
     until(link.is_visible, 300)
     with page.context.expect_page() as opened:

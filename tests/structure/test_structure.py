@@ -151,6 +151,7 @@ FLAGS = {
         "consumes_alpha",
         "batch",
         "size",
+        "sized",
         "prior",
         "param",
         "image",

@@ -13,7 +13,7 @@ import featviz as fv
 from featviz.apps.atlas.cells import Cell, cells_of
 from featviz.apps.atlas.collect import Collected, collect
 from featviz.apps.atlas.page import Plane, write_page
-from featviz.apps.shared.activations.layout import CHUNK, check_method, lay_out, purity
+from featviz.apps.shared.activations.projection import CHUNK, check_method, lay_out, purity
 from featviz.apps.shared.arguments.classes import class_index, class_title
 from featviz.apps.shared.arguments.output import local_store
 from featviz.apps.shared.arguments.probe import check_layers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featviz.apps.atlas.collect import Collected
-from featviz.apps.shared.activations.layout import CHUNK
+from featviz.apps.shared.activations.projection import CHUNK
 
 CLASSES_PER_CELL = 5
 """Number of classes that are listed for a cell."""

@@ -24,7 +24,7 @@ from featviz.apps.shared.operations.attention_functions import (
     multi_head_attention,
 )
 from featviz.network.hooks import hookable_modules
-from featviz.network.outputs import first_tensor
+from featviz.network.trees import first_tensor
 
 Function = Callable[..., Any]
 

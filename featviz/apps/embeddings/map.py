@@ -15,7 +15,7 @@ from torch import Tensor
 
 import featviz as fv
 from featviz.apps.embeddings.neighbours import MAX_NAME, neighbour_lists
-from featviz.apps.shared.activations.layout import check_method, lay_out
+from featviz.apps.shared.activations.projection import check_method, lay_out
 from featviz.apps.shared.pages.input_pictures import encode_webp
 from featviz.apps.shared.pages.page import render_template
 from featviz.apps.shared.pages.text import printable

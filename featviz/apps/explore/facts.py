@@ -14,7 +14,7 @@ from featviz.apps.explore.about import param_name, transforms_name
 from featviz.apps.replay import RECIPE_NAMES
 from featviz.engine import parse_repr
 from featviz.errors import FeatvizError
-from featviz.io import read_report, slug
+from featviz.io import EXPLAINED_KEY, read_report, slug
 from featviz.network import DEFAULT_WEIGHTS, OUTPUT, RANDOM_WEIGHTS, InputSpec
 from featviz.objectives import parse
 
@@ -46,7 +46,7 @@ def facts_of(network: fv.Network, name: str, data: bytes, seconds: float | None)
     try:
         recipe = fv.Recipe.of(data).alone
     except FeatvizError:
-        return facts | {"objective": None, "python": None, "command": None, "recipe": report.get("explained")}
+        return facts | {"objective": None, "python": None, "command": None, "recipe": report.get(EXPLAINED_KEY)}
     text = _text(recipe)
     write = _Dream(network, recipe, text) if recipe.dream is not None else _Render(network, recipe, text)
     return facts | {

@@ -19,11 +19,11 @@ from featviz.apps.shared.arguments.probe import check_positions
 from featviz.apps.shared.rendering.backends import render_batch
 from featviz.apps.shared.rendering.batch import Batch, Outcome
 from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER, THUMBNAILS_FOLDER, rendered_names, write_image
-from featviz.io import Store, encode, open_image
+from featviz.io import EXPLAINED_KEY, Store, encode, open_image
 from featviz.objectives import Objective
 
 MAPS_FOLDER, BLOCKS_FOLDER = "maps", "blocks"
-"""Folders of the store for attribution maps, and for the pages of photographs that were taken apart."""
+"""Folders of the store for attribution maps, and for the pages of building blocks."""
 BLOCKS: Mapping[str, Any] = {"cells": 5, "groups": 4, "steps": 96}
 """Settings of `fv.blocks`: few icons of few steps, since each takes a third of a second on a CPU."""
 BLOCKS_SIDE = 96
@@ -108,13 +108,13 @@ class Photographs:
         upload, objective, method = job.detail
         between_steps()
         found = fv.explain(self._network, str(self._uploads.path(upload)), objective, method)
-        report = json.dumps({"explained": dict(found.recipe)})
+        report = json.dumps({EXPLAINED_KEY: dict(found.recipe)})
         self._store.write(f"{MAPS_FOLDER}/{job.id}.png", encode(found.to_bytes()[0], ".png", report=report))
         facts = {"target": found.target, "method": method, "score": found.score.flatten()[0].item()}
         self._store.write(f"{MAPS_FOLDER}/{job.id}.json", json.dumps(facts))
         self._hub.send(job.pages, "done", {"id": job.id, "url": image_url(job.id), **facts})
 
-    # ------------------------------------------------------------------------------------------ take apart
+    # ------------------------------------------------------------------------------------------ building blocks
 
     def blocks(self, upload: str, layer: str, page: str) -> Planned:
         """Plan the page that shows what a layer detects in each part of a photograph.
@@ -161,7 +161,7 @@ class Photographs:
         self._hub.send(job.pages, "done", {"id": job.id, "url": _blocks_url(job.id), "score": None})
 
     def blocks_file(self, name: str, file: str) -> tuple[bytes, str]:
-        """Return a file of a page that shows a photograph taken apart.
+        """Return a file of a page of building blocks.
 
         Args:
             name: Id of the page.

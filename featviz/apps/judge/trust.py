@@ -14,7 +14,7 @@ import featviz as fv
 from featviz.apps.judge.paths import PathScale, path_layers, paths
 from featviz.apps.judge.rescoring import PHOTOGRAPHS_AT_ONCE, Case
 from featviz.apps.shared.activations.image_batches import image_batches
-from featviz.apps.shared.pages.photographs import class_of_file, known_names
+from featviz.apps.shared.arguments.class_files import class_of_file, known_names
 from featviz.io import read_photograph
 from featviz.network import OUTPUT
 

@@ -1,1 +1,1 @@
-"""Parts that several apps share: rendering of batches into a store, pages, photographs, class names, layer checks."""
+"""What several apps share: arguments, activations of photographs, judging, operations, pages, and rendering."""

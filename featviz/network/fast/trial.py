@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.network.hooks import hookable_modules
-from featviz.network.outputs import first_tensor
+from featviz.network.trees import first_tensor
 from featviz.network.working_copy import uncompiled, working_copy
 from featviz.random import Chance
 

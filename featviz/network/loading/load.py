@@ -156,7 +156,7 @@ def models() -> list[str]:
     if importlib.util.find_spec("timm"):
         import timm
 
-        names += [f"timm/{name}" for name in timm.list_models()]
+        names += [f"{TIMM}{name}" for name in timm.list_models()]
     if importlib.util.find_spec("open_clip"):
         import open_clip
 
@@ -313,7 +313,7 @@ def _check_connection(name: str) -> None:
     from huggingface_hub.constants import ENDPOINT
 
     found = None if name.startswith(TIMM_SOURCES) else timm.models.get_pretrained_cfg(name)
-    check_reachable(f"timm/{name}", ENDPOINT if found is None or found.hf_hub_id else found.url)
+    check_reachable(f"{TIMM}{name}", ENDPOINT if found is None or found.hf_hub_id else found.url)
 
 
 def _is_elsewhere(model: str) -> bool:

@@ -12,9 +12,9 @@ from torch import Tensor
 from featviz.interfaces import MAX_AXES, Size
 from featviz.network.fast.memory_formats import convert_weights
 from featviz.network.hooks import PassDone, watch_outputs
-from featviz.network.outputs import first_tensor
 from featviz.network.probing.passes import raise_unless_size_error
 from featviz.network.probing.receptive_fields import Columns, ReceptiveField, receptive_fields
+from featviz.network.trees import first_tensor
 from featviz.random import Chance
 
 if TYPE_CHECKING:

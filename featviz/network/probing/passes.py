@@ -17,7 +17,8 @@ from featviz.network.inputs.given_inputs import inputs_in
 from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.packing import packed_length
 from featviz.network.out_of_memory import is_out_of_memory
-from featviz.network.outputs import OUTPUT, first_tensor, tensors_in
+from featviz.network.outputs import OUTPUT
+from featviz.network.trees import first_tensor, tensors_in
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance, noise_images
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from featviz.interfaces import Shape, Size
 from featviz.network.layout import Layout
-from featviz.network.outputs import first_tensor
 from featviz.network.probing.passes import CallIndex, Passes, defined_channel, show
 from featviz.network.probing.receptive_fields import MAX_PASS_PIXELS
 from featviz.network.probing.token_grids import MAX_EXTRA, Codes, TokenOrder, agrees, contrasts, find_order
+from featviz.network.trees import first_tensor
 
 MAX_CODED_PASSES = 3
 """Maximum number of grids whose codes are tried. The first one covers all layers of most networks."""

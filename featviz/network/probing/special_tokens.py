@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from featviz.interfaces import Shape
 from featviz.network.hooks import PassDone, watch_outputs
 from featviz.network.layout import Layout
-from featviz.network.outputs import first_tensor
 from featviz.network.probing.passes import FIRST_BATCH, CallIndex, Passes
+from featviz.network.trees import first_tensor
 from featviz.network.working_copy import working_copy
 from featviz.random import Chance
 

@@ -148,7 +148,7 @@ export class PhotographView {
       explain: {objective: at("explain-objective").value.trim(), method: at("method").value},
       blocks: {layer: at("apart").value},
     };
-    const body = {upload, ...bodies[task]}, names = {dream: "The dream", explain: "The explanation", blocks: "The photograph taken apart"};
+    const body = {upload, ...bodies[task]}, names = {dream: "The dream", explain: "The explanation", blocks: "Building blocks of the photograph"};
     this.plate.run(JSON.stringify([task, body]), page => api[task]({page, ...body}), {
       name: names[task], draft: this.photograph.url, plain: task !== "dream",
     });

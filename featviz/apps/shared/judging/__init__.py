@@ -1,1 +1,1 @@
-"""Class probabilities that a network gives to images."""
+"""Judge images by a network: crops of them, its class probabilities, and classes that two networks share."""

@@ -19,8 +19,8 @@ from torch.nn.modules import activation, batchnorm, dropout, pooling
 import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.hooks import hookable_modules
-from featviz.network.outputs import first_tensor
 from featviz.network.probing.grey_images import run_on_grey
+from featviz.network.trees import first_tensor
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Modules whose weights connect channels."""

@@ -9,7 +9,7 @@ from typing import Any
 import featviz as fv
 from featviz.apps.shared.rendering.backends import Backend, LocalBackend
 from featviz.apps.shared.rendering.batch import Batch
-from featviz.apps.shared.rendering.render_missing import render_missing
+from featviz.apps.shared.rendering.missing_images import render_missing
 from featviz.apps.shared.rendering.stored_images import IMAGES_FOLDER
 from featviz.engine.shorthand import as_param
 from featviz.errors import OutputError, SettingError, pluralize, shown

@@ -51,7 +51,8 @@ class Template:
         start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known or given)}
         start = fv.render(network, objective, seed=tuple(seeds), **start_only)
         execution = fv.Execution(start.execution.precision)
-        store_precision(store, key, execution.precision)
+        if execution.precision != known:
+            store_precision(store, key, execution.precision)
         return cls(replace(start.recipe, until=None), {**settings, "execution": execution})
 
     def name(self, network: fv.Network, objective: Any, seed: int) -> str:

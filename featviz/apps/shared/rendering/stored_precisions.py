@@ -29,7 +29,7 @@ def copy_precisions(other: Store, store: Store) -> None:
 
 
 def store_precision(store: Store, key: str, precision: str | None) -> None:
-    """Store the precision of images, unless it is the one that the store has.
+    """Store the precision of images.
 
     Args:
         store: The store.
@@ -39,6 +39,5 @@ def store_precision(store: Store, key: str, precision: str | None) -> None:
     Raises:
         OutputError: The store cannot be written to.
     """
-    known = stored_precisions(store)
-    if precision and known.get(key) != precision:
-        store.write(PRECISION_FILE, json.dumps(known | {key: precision}))
+    if precision:
+        store.write(PRECISION_FILE, json.dumps(stored_precisions(store) | {key: precision}))

@@ -1,4 +1,4 @@
-"""Lay activations out in the plane, similar ones near each other."""
+"""Project activations to the plane, similar ones near each other."""
 
 from __future__ import annotations
 
