@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.adam import adam
 
 from featviz.checks import check_kind, check_number
 from featviz.errors import SettingError, shown
@@ -23,6 +24,8 @@ __all__ = ["Adam", "Ascent", "Clipped", "LaplacianNormalized", "Normalized", "Sm
 
 MAX_LEVELS = 32
 """Largest number of levels of a Laplacian pyramid; each has half the sides of the one before."""
+ADAM_EPSILON = 1e-8
+"""What Adam adds to the root mean square of gradients. Source: PyTorch's default."""
 MIN_RMS = 1e-12
 """Lower bound of the root mean square by which gradients are divided."""
 
@@ -73,63 +76,80 @@ class Adam:
         anchors = [leaf.detach().clone() for leaf in leaves] if self.anchor_decay else []
         lowest, half = self.lr * self.final_lr_ratio, math.pi / max(1, steps)
         rates = [lowest + (self.lr - lowest) * (1 + math.cos(half * i)) / 2 for i in range(max(1, steps))]
-        if leaves[0].is_cuda:
-            return _RecordableAdam(leaves, anchors, rates, self.anchor_decay, self.betas)
-        optimizer = torch.optim.Adam(leaves, betas=self.betas, fused=True)
-        return _AnchoredAdam(optimizer, leaves, anchors, iter(rates), self.anchor_decay)
+        kind = _RecordableAdam if leaves[0].is_cuda else _AnchoredAdam
+        return kind(leaves, anchors, rates, self.anchor_decay, self.betas)
 
 
-@dataclass(frozen=True)
 class _AnchoredAdam:
-    """Adam with a rate for each step, followed by a step towards the anchors; without anchors, there is no decay."""
+    """Adam with a rate for each step, followed by a step towards the anchors; without anchors, there is no decay.
 
-    optimizer: torch.optim.Optimizer
-    leaves: Leaves
-    anchors: Leaves
-    rates: Iterator[float]
-    anchor_decay: float
+    Steps are made by PyTorch's function `adam`. Its class of the same name imports the compiler of PyTorch when it is
+    made, which takes longer than a small render.
 
-    @torch.no_grad()
-    def step(self) -> None:
-        rate = next(self.rates)
-        self.optimizer.param_groups[0]["lr"] = rate
-        self.optimizer.step()
-        for leaf, anchor in zip(self.leaves, self.anchors, strict=False):
-            leaf.lerp_(anchor, self.anchor_decay * rate)
-        self.optimizer.zero_grad()
+    Args:
+        leaves: The leaf tensors.
+        anchors: Their values at the start, or none.
+        rates: Learning rate of each step.
+        anchor_decay: Decay towards the anchors per step and rate.
+        betas: Decay of the running means of the gradient and of its square.
+    """
 
-
-class _RecordableAdam:
-    """Adam whose learning rates and count of steps are on the device, so that its steps can be recorded."""
+    capturable = False
 
     def __init__(
-        self,
-        leaves: Leaves,
-        anchors: Leaves,
-        rates: list[float],
-        anchor_decay: float,
-        betas: tuple[float, float],
+        self, leaves: Leaves, anchors: Leaves, rates: list[float], anchor_decay: float, betas: tuple[float, float]
     ) -> None:
-        self._leaves, self._anchors, self._anchor_decay = leaves, anchors, anchor_decay
-        self._rates = torch.tensor(rates, device=leaves[0].device)
-        self._done = torch.zeros(1, dtype=torch.int64, device=leaves[0].device)
-        self._rate = self._rates[0].clone()
-        self._optimizer = torch.optim.Adam(leaves, lr=self._rate, betas=betas, fused=True, capturable=True)
+        self._leaves, self._anchors, self._anchor_decay, self._betas = leaves, anchors, anchor_decay, betas
+        self._rates, self._done = rates, 0
+        self._means = [torch.zeros_like(leaf) for leaf in leaves]
+        self._squares = [torch.zeros_like(leaf) for leaf in leaves]
+        self._counts = [torch.zeros((), device=leaf.device) for leaf in leaves]
+
+    def step(self) -> None:
+        """Update the leaf tensors from their gradients, and clear the gradients."""
+        self._update(self._rates[self._done])
+        self._done += 1
+
+    @torch.no_grad()
+    def _update(self, rate: float | Tensor) -> None:
+        reached = [i for i, leaf in enumerate(self._leaves) if leaf.grad is not None]
+        grads = [grad for leaf in self._leaves if (grad := leaf.grad) is not None]
+        leaves, means, squares, counts = (
+            [tensors[i] for i in reached] for tensors in (self._leaves, self._means, self._squares, self._counts)
+        )
+        adam(
+            leaves, grads, means, squares, [], counts, fused=True, capturable=self.capturable,
+            amsgrad=False, beta1=self._betas[0], beta2=self._betas[1], lr=rate, weight_decay=0.0, eps=ADAM_EPSILON,
+            maximize=False,
+        )  # fmt: skip
+        for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
+            leaf.lerp_(anchor, self._anchor_decay * rate)
+        _clear_gradients(self._leaves)
+
+
+class _RecordableAdam(_AnchoredAdam):
+    """Adam whose learning rates and count of steps are on the device, so that its steps can be recorded."""
+
+    capturable = True
+
+    def __init__(
+        self, leaves: Leaves, anchors: Leaves, rates: list[float], anchor_decay: float, betas: tuple[float, float]
+    ) -> None:
+        super().__init__(leaves, anchors, rates, anchor_decay, betas)
+        self._rates_on_device = torch.tensor(rates, device=leaves[0].device)
+        self._index = torch.zeros(1, dtype=torch.int64, device=leaves[0].device)
+        self._rate = self._rates_on_device[0].clone()
 
     @property
     def state(self) -> list[Tensor]:
         """The tensors that a step changes besides the leaf tensors."""
-        moments = [tensor for each in self._optimizer.state.values() for tensor in each.values()]
-        return [self._done, self._rate, *moments]
+        return [self._index, self._rate, *self._means, *self._squares, *self._counts]
 
     @torch.no_grad()
     def step(self) -> None:
-        self._rate.copy_(self._rates.index_select(0, self._done)[0])
-        self._optimizer.step()
-        for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
-            leaf.lerp_(anchor, self._anchor_decay * self._rate)
-        self._done.add_(1)
-        self._optimizer.zero_grad()
+        self._rate.copy_(self._rates_on_device.index_select(0, self._index)[0])
+        self._update(self._rate)
+        self._index.add_(1)
 
 
 @dataclass(frozen=True)
@@ -151,19 +171,28 @@ class Ascent:
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation of these tensors."""
-        return _TorchStepper(torch.optim.SGD(leaves, lr=self.lr))
+        return _Ascending(leaves, self.lr)
 
 
 @dataclass(frozen=True)
-class _TorchStepper:
-    """A step of an optimizer of PyTorch without state."""
+class _Ascending:
+    """Steps along the gradient, without state."""
 
-    optimizer: torch.optim.Optimizer
+    leaves: Leaves
+    lr: float
     state: Sequence[Tensor] = ()
 
+    @torch.no_grad()
     def step(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for leaf in self.leaves:
+            if leaf.grad is not None:
+                leaf.add_(leaf.grad, alpha=-self.lr)  # the gradient is that of the negative score
+        _clear_gradients(self.leaves)
+
+
+def _clear_gradients(leaves: Leaves) -> None:
+    for leaf in leaves:
+        leaf.grad = None
 
 
 def _check_lr(lr: float, default: float) -> None:

@@ -269,6 +269,17 @@ def test_names_mean_the_same_whatever_was_imported_first(module):
     assert done.stdout.split() == ["True"] * 3, done.stderr
 
 
+def test_a_render_does_not_import_the_compiler_of_pytorch():
+    """Optimizers of `torch.optim` import it when they are made, which takes longer than a small render."""
+    text = (
+        "import sys, featviz as fv; net = fv.load('motifnet', device='cpu')\n"
+        "for optimizer in (None, fv.optimizers.Ascent()): fv.render(net, 'stage1:1', steps=2, optimizer=optimizer)\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_importing_is_light_and_silent():
     done = python(
         "import sys, featviz; print([m for m in ('torch', 'torchvision', 'kornia', 'numpy') if m in sys.modules])"
