@@ -174,7 +174,7 @@ breakit: $(READY)  ## try to break commands, calls, recipes and output folders, 
 package: $(READY)  ## build the wheel and the sdist, and use the wheel in an empty environment, about a minute
 	PYTHONPATH=tools $(BIN)/python -m distribution.check
 
-startup: $(READY)  ## time `import featviz` and `featviz --help`
+startup: $(READY)  ## time imports, `featviz --help` and a short render in a new process
 	$(BIN)/python benchmarks/startup.py
 
 clean:  ## remove the virtual environment, the demo and the site

@@ -1,4 +1,4 @@
-"""Time how long `import featviz` and `featviz --help` take in a new process: `make startup`."""
+"""Time how long imports, `featviz --help` and a short render take in a new process: `make startup`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ CASES = {
     "`featviz render --help`": ["-m", "featviz", "render", "--help"],
     "`import torch`": ["-c", "import torch"],
     "`from featviz import render`": ["-c", "from featviz import render"],
+    "a render of two steps": [
+        "-c",
+        "import featviz as fv; fv.render(fv.load('motifnet', device='cpu'), 'stage1:1', steps=2, progress=None)",
+    ],
 }
 """Arguments of Python, by what they show."""
 

@@ -183,19 +183,21 @@ def test_similar_activations_are_neighbours(method):
 
 
 LAYOUT = """
+import random
 import numpy as np, torch
 from featviz.apps.shared.activations.projection import lay_out
+state = random.getstate()
 lay_out(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32), "umap", 0)
-print("threads", torch.get_num_threads())
+print("threads", torch.get_num_threads(), random.getstate() == state)
 """
 
 
-def test_a_layout_keeps_the_number_of_threads():
+def test_a_layout_keeps_the_number_of_threads_and_random_numbers():
     """Numba, which UMAP uses, sets the number of OpenMP threads of the process, and with it that of PyTorch."""
     environment = os.environ | {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LAYOUT]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "threads 1\n" in done.stdout
+    assert "threads 1 True\n" in done.stdout
 
 
 def test_activations_that_are_not_fitted_are_placed_beside_similar_ones(monkeypatch):

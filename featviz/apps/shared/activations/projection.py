@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -134,7 +135,7 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
 
         tsne = TSNE(perplexity=min(30, (len(vectors) - 1) / 3), init="pca", random_state=seed)
         return np.asarray(tsne.fit_transform(vectors), np.float32)
-    with _same_threads():
+    with _undisturbed_process():
         import umap
 
         # n_jobs=1: in parallel UMAP is not reproducible.
@@ -143,16 +144,18 @@ def _fit(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:
 
 
 @contextmanager
-def _same_threads() -> Iterator[None]:
-    """Keep PyTorch's number of threads: numba, which UMAP uses, sets that of OpenMP for the whole process.
+def _undisturbed_process() -> Iterator[None]:
+    """Keep PyTorch's number of threads, and the state of Python's random numbers.
 
-    With more threads than were allowed, everything that follows takes several times as long beside other work.
+    Numba, which UMAP uses, sets the number of OpenMP threads of the whole process. With more threads than were allowed,
+    everything that follows takes several times as long beside other work. Importing UMAP draws random numbers.
     """
-    before = torch.get_num_threads()
+    threads, state = torch.get_num_threads(), random.getstate()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        random.setstate(state)
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:
