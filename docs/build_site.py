@@ -104,7 +104,8 @@ def _run_notebook(path: Path, kept: Path) -> Path:
             (here.parent / name).symlink_to(ROOT / name)
         place = {"metadata": {"path": str(here)}}
         client = nbclient.NotebookClient(notebook, timeout=NOTEBOOK_SECONDS, kernel_name="python3", resources=place)
-        client.execute(env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+        threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+        client.execute(env=os.environ | threads | {"PYTHONPATH": str(ROOT)})
         result = here.parent / "result"
         (result / "pages").mkdir(parents=True)
         for page in here.glob("*/index.html"):
