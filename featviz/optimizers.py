@@ -103,7 +103,7 @@ class _AnchoredAdam:
         self._rates, self._done = rates, 0
         self._means = [torch.zeros_like(leaf) for leaf in leaves]
         self._squares = [torch.zeros_like(leaf) for leaf in leaves]
-        self._counts = [torch.zeros((), device=leaf.device) for leaf in leaves]
+        self._counts = [torch.zeros((), dtype=torch.float32, device=leaf.device) for leaf in leaves]
 
     def step(self) -> None:
         """Update the leaf tensors from their gradients, and clear the gradients."""
@@ -112,16 +112,14 @@ class _AnchoredAdam:
 
     @torch.no_grad()
     def _update(self, rate: float | Tensor) -> None:
-        reached = [i for i, leaf in enumerate(self._leaves) if leaf.grad is not None]
-        grads = [grad for leaf in self._leaves if (grad := leaf.grad) is not None]
-        leaves, means, squares, counts = (
-            [tensors[i] for i in reached] for tensors in (self._leaves, self._means, self._squares, self._counts)
-        )
-        adam(
-            leaves, grads, means, squares, [], counts, fused=True, capturable=self.capturable,
-            amsgrad=False, beta1=self._betas[0], beta2=self._betas[1], lr=rate, weight_decay=0.0, eps=ADAM_EPSILON,
-            maximize=False,
-        )  # fmt: skip
+        rows = zip(self._leaves, self._means, self._squares, self._counts, strict=True)
+        reached = [(leaf, leaf.grad, *state) for leaf, *state in rows if leaf.grad is not None]
+        if reached:
+            leaves, grads, means, squares, counts = map(list, zip(*reached, strict=True))
+            adam(
+                leaves, grads, means, squares, [], counts, fused=True, capturable=self.capturable, amsgrad=False,
+                beta1=self._betas[0], beta2=self._betas[1], lr=rate, weight_decay=0.0, eps=ADAM_EPSILON, maximize=False,
+            )  # fmt: skip
         for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
             leaf.lerp_(anchor, self._anchor_decay * rate)
         _clear_gradients(self._leaves)

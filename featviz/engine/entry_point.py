@@ -137,7 +137,7 @@ def _progress_of(entry: EntryPoint, names: Collection[str], given: Mapping[str, 
         given: The arguments that were given.
 
     Yields:
-        The callbacks in place of those that were not given, or by name.
+        The callbacks by argument, where none was given or only its name.
     """
     progress = {key: _own_progress(entry, key, given) for key in names}
     made = {key: each for key, each in progress.items() if key not in given or each is not given[key]}

@@ -49,10 +49,10 @@ from featviz.objectives import ObjectiveSource, as_objectives
 from featviz.param.inputs import InputParams
 
 MOVED, SAMPLE_STRIDE = 0.01, 7
-"""An image has moved if a pixel differs from the start by more than this, in [0, 1]; pixels at this distance are
-compared, which is no multiple of usual periods."""
+"""An image has moved if one of the compared pixels differs from the start by more than the first, in [0, 1]; the second
+is the distance in px between compared pixels."""
 MIN_VIEWS, MAX_VIEWS, STEPS_PER_VIEW = 4, 16, 32
-"""Random views in which a finished image is scored: one per so many steps, within these bounds."""
+"""Bounds of the number of random views in which a finished image is scored, and the steps of the render per view."""
 
 
 @entry_point(any_axes=True, per_image=True, shows_images=True, checks={"seed": unchecked, "start": check_start})

@@ -285,7 +285,7 @@ def recipe_among(texts: Mapping[str, str], label: str) -> str:
         The recipe as JSON.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: There is none, or the result is an explanation.
     """
     if any(str(text).startswith(f'{{"{EXPLAINED_KEY}"') for text in texts.values()):
         raise RecipeError(f"{label} is an explanation, which cannot be replayed; run featviz explain again")
