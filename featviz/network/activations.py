@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -398,26 +400,23 @@ class Activations(Mapping[str, Tensor]):
         """
         tensors = {layer: tensor.split(sizes) for layer, tensor in self.tensors.items()}
         source = None if self.source is None else self.source.split(sizes)
-        before = [sum(sizes[:i]) for i in range(len(sizes))]
-
-        def move_masks(i: int) -> MoveMasks:
-            def move(images: Tensor) -> Tensor:
-                whole = images.new_zeros(sum(sizes), *images.shape[1:])
-                some = slice(before[i], before[i] + sizes[i])
-                whole[some] = images
-                return self.move_masks(whole)[some]
-
-            return move
-
+        ends = list(accumulate(sizes))
         return [
             replace(
                 self,
                 tensors={layer: pieces[i] for layer, pieces in tensors.items()},
                 source=None if source is None else source[i],
-                move_masks=move_masks(i),
+                move_masks=partial(_move_part, self.move_masks, ends[-1], slice(ends[i] - sizes[i], ends[i])),
             )
             for i in range(len(sizes))
         ]
+
+
+def _move_part(move_masks: MoveMasks, count: int, part: slice, masks: Tensor) -> Tensor:
+    """Move the masks of a part of a batch of `count` images. Transforms have draws for the whole batch."""
+    whole = masks.new_zeros(count, *masks.shape[1:])
+    whole[part] = masks
+    return move_masks(whole)[part]
 
 
 def _gradient_weighted(tensor: Tensor, weight: Tensor) -> Tensor:

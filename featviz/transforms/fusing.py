@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -17,6 +18,9 @@ from featviz.transforms.resampling import Warp
 
 DrawFunction = Callable[[Transform, Shape], Any]
 """Returns the random draws of a transform, given the channels, height and width in px of the images that it gets."""
+
+Moves = list[tuple[Callable[[Tensor, Any], Tensor], Any]]
+"""The method `move` of each transform that moves masks, and its draws."""
 
 
 def fuse(stack: Transforms) -> tuple[Transform, ...]:
@@ -97,7 +101,7 @@ def apply_draws(
     Raises:
         SettingError: A transform returns another number of images.
     """
-    moves: list[tuple[Callable[[Tensor, Any], Tensor], Any]] = []
+    moves: Moves = []
     images = images.view_as(images)  # another tensor even without transforms, so that views have their own gradient
     for transform in stack:
         drawn = draw(transform, tuple(images.shape[1:]))
@@ -106,10 +110,10 @@ def apply_draws(
             raise SettingError(f"{transform} must return as many images as it gets, {count}, got {len(images)}")
         if isinstance(transform, MovesMasks):
             moves.append((transform.move, drawn))
+    return images, partial(_move_masks, moves)
 
-    def move_masks(masks: Tensor) -> Tensor:
-        for move, drawn in moves:
-            masks = move(masks, drawn)
-        return masks
 
-    return images, move_masks
+def _move_masks(moves: Moves, masks: Tensor) -> Tensor:
+    for move, drawn in moves:
+        masks = move(masks, drawn)
+    return masks
