@@ -19,6 +19,11 @@ pytest.importorskip("xatlas")
 FEW = {"size": 32, "view": 32, "views": 3, "steps": 2}
 
 
+@pytest.fixture(autouse=True)
+def few_frames(monkeypatch):
+    monkeypatch.setattr("featviz.apps.texture.texture.TURN_FRAMES", 6)
+
+
 @pytest.fixture(scope="module")
 def textured():
     return fv.texture(toys.plain(), "box", "conv2:1", **FEW)

@@ -123,7 +123,8 @@ def hurried_words(command):
         words += ["--steps", "2"]
     if words[0] == "explore":
         words += ["--no-browser"]
-    if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in ("render", "dream", "explain", "embeddings"):
+    downloading = ("render", "dream", "explain", "explore", "embeddings")
+    if {"googlenet", "mobilenet_v2"} & set(words) and words[0] in downloading:
         words += ["--weights", "none"]
     return words
 
@@ -133,6 +134,7 @@ def hurried_words(command):
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_every_command_that_is_shown_works(folder, capsys, monkeypatch, page):
     monkeypatch.setattr("featviz.apps.explore.explore.Explorer.wait", lambda _: None)  # it would wait for Ctrl-C
+    monkeypatch.setattr("featviz.apps.texture.texture.TURN_FRAMES", 6)
     for command in HELP if page == "help" else commands_of(page):
         if "open_clip/" in command:  # whose weights are downloaded; see test_zero_shot.py
             continue
@@ -159,7 +161,7 @@ def hurried(monkeypatch):
     whole_accentuate = fv.accentuate
     monkeypatch.setattr(fv, "accentuate", lambda *a, **k: whole_accentuate(*a, **{**k, "steps": 1, "crops": 2}))
     monkeypatch.setattr(fv, "dream", lambda *a, **k: whole_dream(*a, **{**k, "steps": 1, "octaves": 1}))
-    downloaded = ("mobilenet_v2", "resnet50", "googlenet")
+    downloaded = ("mobilenet_v2", "resnet50", "googlenet", "inception_v1_lucid")
     monkeypatch.setattr(
         fv, "load", lambda name, **k: whole_load(name, **({"weights": "none"} if name in downloaded else {}) | k)
     )
