@@ -1,7 +1,7 @@
 """See what a neural network has learned: feature visualization and DeepDream for PyTorch.
 
-The public names are listed once, in `__init__.pyi`. They load when they are first used, so `import featviz` is fast and
-the command line answers at once.
+Load a network with `fv.load("motifnet")` or wrap one with `fv.Network(module, ...)`, render a unit with
+`fv.render(net, "logit:spiral")`, and save the result with its method `save("spiral.png")`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import lazy_loader
 
+# `__init__.pyi` lists the public names, which are imported when they are first used, so that `import featviz` is fast.
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 

@@ -13,13 +13,13 @@ from featviz.cli.gallery import print_pages
 from featviz.cli.options import (
     BackendOptions,
     Classes,
+    FullSize,
     NetworkOptions,
     Own,
     PageStepsOptions,
     Param,
     Photographs,
     Quiet,
-    Size,
     expand_groups,
     progress,
 )
@@ -106,7 +106,7 @@ def blocks(
         typer.Option(help="Folder of a sweep; its images with the same size, steps and seed are used again."),
     ] = None,
     param: Param = "fourier",
-    size: Size = None,
+    size: FullSize = None,
     optimisation: PageStepsOptions,
     seed: Annotated[int, typer.Option(help="Seed of every image.")] = 0,
     network: NetworkOptions,

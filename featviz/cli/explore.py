@@ -9,7 +9,7 @@ import typer
 
 import featviz as fv
 from featviz.cli.command import app, examples_of
-from featviz.cli.options import NetworkOptions, Size, expand_groups
+from featviz.cli.options import FullSize, NetworkOptions, expand_groups
 from featviz.cli.parsing import read_size
 
 
@@ -20,7 +20,7 @@ def explore(
     photographs: Annotated[
         Path | None, typer.Option(help="Folder of images; those that activate a unit most are shown beside it.")
     ] = None,
-    size: Size = None,
+    size: FullSize = None,
     port: Annotated[int, typer.Option(help="Port of the local server. Default: any free one.")] = 0,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address only, and do not open it in the browser.")

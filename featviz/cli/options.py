@@ -14,13 +14,12 @@ import typer
 import featviz as fv
 from featviz.cli.loading import load_network
 
-Size = Annotated[
-    str | None,
-    typer.Option(
-        help="Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video "
-        "three, as 16x64x64. Default: the network's input size, smaller for drafts."
-    ),
-]
+_SIZE_HELP = (
+    "Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video three, as "
+    "16x64x64. Default: the network's input size"
+)
+Size = Annotated[str | None, typer.Option(help=f"{_SIZE_HELP}, smaller for drafts.")]
+FullSize = Annotated[str | None, typer.Option("--size", help=f"{_SIZE_HELP}.")]
 Quality = Annotated[
     str, typer.Option(help="Quality preset: draft (smaller images, 216 steps), usual (512), best (1536).")
 ]

@@ -88,18 +88,18 @@ def render(
         network: From `fv.load`, or `fv.Network(module, ...)` around your own module.
         objective: Text such as `"stage2:5 - 0.5*logit:spiral"`, an objective, or a sequence of either.
         param: Image parameterization, such as `param.Image(size=224, batch=4)`; the spatial part of one, such as
-            `param.Pixel()`; or its text, such as `"cppn"`. `None` for
-            `param.Image()`, with another decay of the spectrum for signals, volumes and video. With several optimised
-            inputs, a dict of these by name of the input; inputs that are not in the dict get the default.
+            `param.Pixel()`; or its text, such as `"cppn"`. `None` for `param.Image()`, with another decay of the
+            spectrum for signals, volumes and video. With several optimised inputs, a dict of these by name of the
+            input; inputs that are not in the dict get the default.
         size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
             (4096,). `None` for the size of the param if it sets one, else that of the start image, else the input size
             of the network (4/7 of it for drafts).
-        batch: Number of images of each objective; 1 for the param's own.
+        batch: Number of images of each objective; 1 keeps the number of the param.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
             `transforms.STANDARD`, for none with an objective that has the trait `aligned`, for `transforms.NEAR` with a
             param that has the trait `close_views`, and for those of `featviz.transforms.presets.USUAL` with signals,
-            volumes and video. With several optimised inputs, a dict of
-            these by name of the input; inputs that are not in the dict get the default.
+            volumes and video. With several optimised inputs, a dict of these by name of the input; inputs that are not
+            in the dict get the default.
         optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps, of images with 4/7 of the sides of the
@@ -113,7 +113,7 @@ def render(
         until: Stop after this many of the steps, as Ctrl-C would. `None` for all steps.
         robustness_views: Number of new random views in which the finished images are scored; 0 skips this. `None` for
             one per 32 steps, from 4 to 16: scores vary between views.
-        execution: How the network is run. What it leaves open is measured once per machine, network and layer.
+        execution: How the network is run. A precision of `None` is measured once per machine, network and layer.
         progress: Called after every step with the steps done and the number of steps; an `interfaces.ImageProgress` is
             also given the images. `"live"` shows the images as they form in a notebook, the default there, and is a bar
             elsewhere; `"bar"` is a bar, the default in terminals. `None` for none.

@@ -87,7 +87,7 @@ def atlas(
         size: Height and width of an icon in px, or one side; `None` for the param's size, or else 96.
         steps: Steps of each icon, >= 0.
         seed: Seed of the positions, the layout and the icons, in [0, 2**32).
-        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        backend: Where to render: `fv.RayBackend` for a Ray cluster; `None` for this process.
         scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
         progress: Called after each icon with the number of icons done and the number to render.
 

@@ -85,7 +85,7 @@ def blocks(
         size: Length of each axis of an icon in px, or one side; `None` for the param's size, or else the network's.
         steps: Steps of each icon, >= 0.
         seed: Seed of every icon, >= 0.
-        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        backend: Where to render: `fv.RayBackend` for a Ray cluster; `None` for this process.
         progress: Called after each icon with the number of icons done and the number to render.
 
     Returns:

@@ -86,7 +86,7 @@ def circuit(
         quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of every image, >= 0.
-        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        backend: Where to render: `fv.RayBackend` for a Ray cluster; `None` for this process.
         scan_progress: Called with the number of photographs scanned and their total, for each layer from the start.
         progress: Called after each image with the number of images done and the number to render.
 

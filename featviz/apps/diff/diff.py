@@ -78,7 +78,7 @@ def diff(
         size: Height and width of the images in px, or one side; `None` for the input size of the first network.
         steps: Steps of each image, >= 0.
         seed: Seed of the images, >= 0; further images of a class count up from it.
-        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        backend: Where to render: `fv.RayBackend` for a Ray cluster; `None` for this process.
         scan_progress: Called with the number of photographs scanned and their total.
         progress: Called after each image with the number of images done and the number to render.
 

@@ -52,7 +52,7 @@ def dream(
     execution: fv.Execution = fv.Execution(),
     progress: ProgressSource | None = auto_bar,
 ) -> fv.Rendering | Any:
-    """DeepDream an image: maximise an objective from it, at several sizes (octaves).
+    """DeepDream an image: maximise an objective, starting from it, at several sizes (octaves).
 
     The image is optimised from the smallest octave to its own size, and the added detail is carried from each octave
     to the next. Large images are cut into tiles, whose borders shift in every step.

@@ -302,7 +302,7 @@ def examples(
     rest: int = 2,
     progress: Callable[[int, int], None] | None = auto_bar,
 ) -> Examples:
-    """Find the photographs that activate the channels of a layer most, and some from the middle and end of their range.
+    """Find the photographs that activate the channels of a layer most, and some with median and lowest activation.
 
     A photograph ranks by the channel's largest activation over all positions. The folder is read once, a few
     photographs in memory at a time. The result is cached until the folder or the network changes.

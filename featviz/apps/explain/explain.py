@@ -161,7 +161,7 @@ def compare(
         methods: Methods of `fv.methods`, or their names or calls as text; `None` for some that apply to most networks.
         layer: Layer for the methods that read one, by name or as a module; `None` for the last one before the target
             that suits the method.
-        progress: Called after each map with the number of maps done and the number of maps, once one has succeeded.
+        progress: Called after each map, from the first success on, with the number of maps done and their total.
 
     Returns:
         One attribution per target and method. For a folder, a batch or a list, a list with one comparison per image.

@@ -80,7 +80,7 @@ def gallery(
         quality: `"draft"`, `"usual"` or `"best"`, as for `fv.render`.
         steps: Steps of each image, >= 0; `None` for those of `quality`.
         seed: Seed of the first image of each class, >= 0; the next image has the next seed.
-        backend: Where to render: `LocalBackend` or `RayBackend`; `None` for this process.
+        backend: Where to render: `fv.RayBackend` for a Ray cluster; `None` for this process.
         progress: Called after each image with the number of images done and the number to render.
 
     Returns:

@@ -127,9 +127,9 @@ def unit(
 
     The name is the label of the photographs, or the combination of two by AND, OR or NOT, that the response of the unit
     predicts best. The labels are the folders in which photographs lie and those of a file, or else the predicted
-    classes. The interpretability is the share of right choices of a machine between photographs that excite the unit
-    most and least. A unit whose strongest photographs fall into two unlike groups is polysemantic; each group then has
-    an image of its own.
+    classes. The interpretability is how often the judge tells a photograph that excites the unit from one that does
+    not, given references of both. A unit whose strongest photographs fall into two unlike groups is polysemantic; each
+    group then has an image of its own.
 
     Args:
         network: The network.

@@ -36,7 +36,7 @@ module gets the value as it is."""
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Value of an input that is given beside the optimised one, where it is not one row for all images.
+    """Fixed value of an input: one row per image, or a tensor that is passed unchanged.
 
     A tensor alone, of shape (1, ...), is a row that every image gets, and needs no `Given`.
 

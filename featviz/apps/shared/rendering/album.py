@@ -151,7 +151,7 @@ def render_pages(
     batches = [batch for album in albums for batch in album.batches]
     chosen = LocalBackend() if backend is None else backend
     if not isinstance(chosen, Backend):
-        raise SettingError(f"backend must have `run`, got {shown(backend)}; use LocalBackend or RayBackend")
+        raise SettingError(f"backend must have `run`, got {shown(backend)}; use fv.RayBackend() or None")
     try:
         problems = render_missing(network, batches, store, chosen, progress)
     finally:
