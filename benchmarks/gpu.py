@@ -63,6 +63,11 @@ class Table:
         lines = file.read_text().splitlines() if file.exists() else []
         self.rows = dict(json.loads(line) for line in lines)
 
+    def whole(self, key: str) -> float:
+        """Return the milliseconds of a whole render of featviz that was measured before; NaN where it was not."""
+        found = self.rows.get(key, float("nan"))
+        return found[0] if isinstance(found, list | tuple) else found
+
     def measure(self, key: str, run: Any) -> Any:
         """Return numbers from the file, or measure it and write it; NaN where it cannot be measured."""
         if key not in self.rows:
@@ -89,11 +94,13 @@ def limit(model: str, layer: str, weights: Path, count: int, size: int) -> float
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     times = []
-    for dtype in (torch.float32, torch.bfloat16):
-        module = fold(module_of(model, weights)).requires_grad_(False).to(dtype, memory_format=torch.channels_last)
-        times.append(1e3 * graphed_pass(module, layer, count, size, dtype))
-    torch.backends.cudnn.benchmark = False
-    torch.set_float32_matmul_precision("highest")
+    try:
+        for dtype in (torch.float32, torch.bfloat16):
+            module = fold(module_of(model, weights)).requires_grad_(False).to(dtype, memory_format=torch.channels_last)
+            times.append(1e3 * graphed_pass(module, layer, count, size, dtype))
+    finally:
+        torch.backends.cudnn.benchmark = False
+        torch.set_float32_matmul_precision("highest")
     return min(times)
 
 
@@ -266,7 +273,7 @@ def measure_peer(table: Table, library: str, python: Path, folder: Path, saved: 
                 return 1e3 * done["seconds"] / PEER_STEPS[count] / len(task["channels"]) * count
 
             taken = table.measure(f"{case} {count} {library}", run)
-            rows = [table.rows.get(f"{case} {count} {name}", [float("nan")])[0] for name in ("featviz", "featviz_near")]
+            rows = [table.whole(f"{case} {count} {name}") for name in ("featviz", "featviz_near")]
             ratios = f"{taken / rows[0]:6.1f} x featviz, {taken / rows[1]:6.1f} x at equal view size"
             print(f"{case} {count:3} {library:12} {taken:9.2f} ms, {ratios}", flush=True)
 

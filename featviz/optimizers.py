@@ -120,8 +120,9 @@ class _AnchoredAdam:
                 leaves, grads, means, squares, [], counts, fused=True, capturable=self.capturable, amsgrad=False,
                 beta1=self._betas[0], beta2=self._betas[1], lr=rate, weight_decay=0.0, eps=ADAM_EPSILON, maximize=False,
             )  # fmt: skip
+        decay = self._anchor_decay * rate if self._anchors else 0.0
         for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
-            leaf.lerp_(anchor, self._anchor_decay * rate)
+            leaf.lerp_(anchor, decay)
         _clear_gradients(self._leaves)
 
 

@@ -168,7 +168,9 @@ def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[fl
     acts = forward(images, rows=slice(0, len(images)), graph=True)
     found = {layer: acts.channels_first(layer) for layer in layers}
     torch.autograd.grad([values.mean() for values in found.values()], images)
-    if images.device.type != "cpu":
+    if images.is_cuda:
+        torch.cuda.current_stream(images.device).synchronize()  # another thread may record on another stream
+    elif images.device.type != "cpu":
         torch.accelerator.synchronize(images.device)
     return time.perf_counter() - start, {layer: values.detach() for layer, values in found.items()}
 

@@ -65,7 +65,12 @@ class Chunks:
         return None if len(self._all) == 1 else max(map(len, self._all))
 
     def backward(
-        self, done: float, *, redirect: Bool[Tensor, " n"] | None = None, want_gradients: bool = False
+        self,
+        done: float,
+        *,
+        redirect: Bool[Tensor, " n"] | None = None,
+        want_gradients: bool = False,
+        graph: bool = True,
     ) -> tuple[Float[Tensor, " n"], Gradients | None]:
         """Score every image, and accumulate the gradients of minus the scores in the job's leaf tensors.
 
@@ -73,6 +78,7 @@ class Chunks:
             done: Fraction of the render that is done, in [0, 1].
             redirect: Images whose gradients are redirected through inactive units; `None` for none of them.
             want_gradients: Report which images and views get a gradient. This waits for the device.
+            graph: Replay the passes of the network as a CUDA graph where possible.
 
         Returns:
             The score of each image, and which images got a gradient (`None` if that is not wanted).
@@ -91,7 +97,7 @@ class Chunks:
             chunk = self._all[i]
             try:
                 wanted = None if redirect is None else redirect[chunk.rows]
-                found, reached = self._backward(chunk, done, wanted, want_gradients)
+                found, reached = self._backward(chunk, done, wanted, want_gradients, graph)
                 scores.append(found)
                 gradients += [] if reached is None else [reached]
                 i += 1
@@ -168,7 +174,7 @@ class Chunks:
         return job.scores(acts, rows)
 
     def _backward(
-        self, chunk: Chunk, done: float, redirect: Tensor | None, want_gradients: bool
+        self, chunk: Chunk, done: float, redirect: Tensor | None, want_gradients: bool, graph: bool
     ) -> tuple[Tensor, Gradients | None]:
         job, rows = self._job, chunk.rows
         is_whole = len(chunk) == len(job.seeds)
@@ -181,7 +187,7 @@ class Chunks:
             images.retain_grad()
 
         def score(seen: Tensor, images: Tensor, move: MoveMasks) -> Tensor:
-            scores = self._score(seen, images, move, rows, done, redirect, graph=True)
+            scores = self._score(seen, images, move, rows, done, redirect, graph=graph)
             return check_differentiable(scores, NOT_DIFFERENTIABLE)
 
         if len(job.view.tiles) == 1:
@@ -248,7 +254,7 @@ def _backward_by_tiles(
             # Objectives are means over a tile. Overlaps make the tiles' area larger than the view's, so each counts
             # for more than its share of the mean over the view; this factor makes up for it.
             overlap = len(tiles) * seen[0, 0].numel() / views[0, 0].numel()
-            tile.cut(collected).add_(seen.grad * (overlap * tile.weights).to(seen.grad))
+            tile.cut(collected).add_(seen.grad * (overlap * tile.weights).to(seen.grad, non_blocking=True))
         scores += share.detach()
     if image.grad is None:
         views.backward(collected, inputs=leaves)

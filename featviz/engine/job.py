@@ -215,9 +215,10 @@ class Job:
             SettingError: An objective does not return one score per image.
         """
         runs = self._fused_runs(rows)
-        sizes = [len(numbers) for numbers in runs]
+        # The gradient of a split copies the whole layer.
+        parts = acts.split([len(numbers) for numbers in runs]) if len(runs) > 1 else [acts]
         scores = []
-        for numbers, part in zip(runs, acts.split(sizes), strict=True):
+        for numbers, part in zip(runs, parts, strict=True):
             members: list[Any] = [self.bound_objectives[number] for number in numbers]
             # One objective may compare its images; several with one key score each image by its own.
             score = members[0](part) if numbers[0] == numbers[-1] else members[0].score_fused(members, part)

@@ -202,7 +202,10 @@ def _step(
         scores = graphs.step(done, monitor.redirect)
         if scores is not None:
             return scores, None
-    scores, gradients = chunks.backward(done / steps, redirect=monitor.redirect, want_gradients=wanted)
+    # Passes are recorded by themselves only where whole steps are not.
+    scores, gradients = chunks.backward(
+        done / steps, redirect=monitor.redirect, want_gradients=wanted, graph=bool(graphs.obstacle)
+    )
     stepper.step()
     return scores, gradients
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featviz.engine.chunks import Chunks
 from featviz.engine.draws import Block
@@ -68,7 +69,7 @@ class StepGraphs:
         self._job, self._chunks, self._stepper, self._steps = job, chunks, stepper, steps
         self._recordings: dict[str, _Recording] = {}
         # The default stream of recordings belongs to the GPU of the first one in the process.
-        self._stream = None if job.network.device.type != "cuda" else torch.cuda.Stream(job.network.device)
+        self._stream: torch.cuda.Stream | None = None
         self._block: Block | None = None
         self._redirect: Tensor | None = None
         self._recording: _Recording | None = None
@@ -79,6 +80,7 @@ class StepGraphs:
         self.obstacle = _obstacle(job, last)
         """Why steps are not recorded; empty if they are."""
         if not self.obstacle:
+            self._stream = torch.cuda.Stream(job.network.device)
             self._scores = torch.empty(last, len(job.seeds), device=job.network.device)
 
     def step(self, done: int, redirect: Bool[Tensor, " n"] | None) -> Float[Tensor, " n"] | None:
@@ -140,7 +142,7 @@ class StepGraphs:
             NotRecordableError: The step cannot be recorded.
         """
         self._wait_for_earlier_blocks()
-        pinned = map_tensors(Tensor.pin_memory, block.draws)
+        pinned = map_tensors(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory(), block.draws)
         moved = Block(to_device(pinned, self._job.network.device), block.steps)
         kinds = map_tensors(lambda tensor: (tensor.shape[1:], tensor.dtype), moved.draws)
         structure = str((kinds, None if redirect is None else redirect.tolist()))
@@ -262,7 +264,7 @@ class _Recording:
     def _capture(self, pool: Any, stream: torch.cuda.Stream | None) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """Record the step. Returns the scores and gradients of one that runs without a graph."""
         self._constants = constants = _Constants()  # the graph reads its tensors
-        with constants, one_recording():
+        with one_recording(), constants:
             expected = self._pass()
             constants.begin_again()
             with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
@@ -301,21 +303,30 @@ class _Recording:
 
     def _update(self) -> None:
         for leaf, gradient in zip(self._leaves, self._gradients, strict=True):
-            leaf.grad = None if gradient is None else gradient.clone()  # an optimizer may change it
+            # A copy, because an optimizer may change it, with the strides of the leaf, as autograd gives it.
+            leaf.grad = None if gradient is None else torch.empty_like(leaf).copy_(gradient)
         self._stepper.step()
 
 
 class _Constants(TorchDispatchMode):
-    """Keep the GPU copies of CPU tensors: a replayed graph would read CPU memory that has been freed or changed.
+    """Keep the tensors that a graph reads but does not compute: a replay would read memory that was freed or changed.
 
-    A step runs twice with this mode: without a graph, and while it is recorded. The second time, the copies of the
-    first time are used, and the values are compared with those of the first time.
+    A step runs twice with this mode: without a graph, and while it is recorded. The second time, the GPU copies of CPU
+    tensors of the first time are used, and the values are compared with those of the first time. Tensors on the GPU
+    that come from outside of the step, such as those of a cache, are kept for as long as the graph.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._position: int | None = None  # while a graph is recorded
+        self._from_outside: dict[int, Tensor] = {}
+        self._computed: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return false: otherwise the first operation would import PyTorch's compiler, which takes over a second."""
+        return False
 
     def begin_again(self) -> None:
         """Use the copies from now on."""
@@ -324,8 +335,22 @@ class _Constants(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Keep copies from the CPU, and refuse operations that wait for the GPU."""
+        """Run an operation, and keep what it reads from outside of the step."""
         kwargs = kwargs or {}
+        found = self._run(func, args, kwargs)
+        if self._position is not None:
+            read, made = (_tensors_on(each, "cuda") for each in ((args, kwargs), found))
+            self._from_outside |= {address: each for address, each in read.items() if address not in self._computed}
+            self._computed |= made.keys() - self._from_outside.keys()
+        return found
+
+    @property
+    def from_outside(self) -> list[Tensor]:
+        """The tensors on the GPU that the recorded step read but did not compute."""
+        return list(self._from_outside.values())
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, with kept copies of CPU tensors, and refuse those that wait for the GPU."""
         name = func.overloadpacket.__name__
         if name == "_to_copy":
             target = torch.device(kwargs.get("device") or args[0].device)
@@ -353,6 +378,12 @@ class _Constants(TorchDispatchMode):
         if before is None or before.shape != source.shape or not torch.equal(before, source):
             raise NotRecordableError(f"{_place()} uses other values in each step")
         return copied
+
+
+def _tensors_on(value: Any, device: str) -> dict[int, Tensor]:
+    """Return the tensors of a value on a kind of device, by the address of their memory."""
+    tensors = [each for each in tree_leaves(value) if isinstance(each, Tensor) and each.device.type == device]
+    return {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
 
 
 def _must_be_copied(index: Tensor | None) -> bool:

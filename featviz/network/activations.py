@@ -203,7 +203,7 @@ class Activations(Mapping[str, Tensor]):
                     f"there are {len(layout.order)}; here are {rows * columns}"
                 )
             # Not `tokens[:, :, list]`: a CUDA graph can contain this copy of the indices, but not that of indexing.
-            tokens = tokens.index_select(2, torch.tensor(layout.order).to(tokens.device))
+            tokens = tokens.index_select(2, torch.tensor(layout.order).to(tokens.device, non_blocking=True))
         return tokens.unflatten(2, (rows, columns))
 
     def _grid(self, layout: Layout) -> tuple[int, int]:
@@ -383,7 +383,8 @@ class Activations(Mapping[str, Tensor]):
         if layout.kind == "tokens":
             count = tensor.shape[1 + 2 - layout.channel]
             if layout.order is not None:
-                weight = torch.empty_like(weight).index_copy_(1, torch.tensor(layout.order).to(weight.device), weight)
+                order = torch.tensor(layout.order).to(weight.device, non_blocking=True)
+                weight = torch.empty_like(weight).index_copy_(1, order, weight)
             weight = F.pad(weight, (layout.prefix, count - layout.prefix - weight.shape[1]))
         weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
         weight = weight.view(-1, *map_size) if layout.kind == "map" else weight

@@ -103,7 +103,7 @@ class _Redirect(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rectifier: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.rectifier, ctx.images = rectifier, images.to(x.device)
+        ctx.rectifier, ctx.images = rectifier, images.to(x.device, non_blocking=True)
         return rectifier(x.clone())
 
     @staticmethod

@@ -70,7 +70,7 @@ class Interpolate(Composite):
         like = next((each for each in scores if each.ndim), None)  # a ramp is one number for all images
         if like is None:
             raise SettingError(f"{self} needs an objective with a score per image, not two ramps")
-        first, last = (each.to(like).expand(len(like)) for each in scores)
+        first, last = (each.to(like, non_blocking=True).expand(len(like)) for each in scores)
         return torch.lerp(first, last, torch.linspace(0, 1, len(like), device=like.device, dtype=like.dtype))
 
     def __repr__(self) -> str:

@@ -88,7 +88,7 @@ class MeshView:
     ) -> Float[Tensor, "n masks size size"]:
         """Show the mesh with the masks as its texture, over 0."""
         found = _surfaces(self, _version(self.mesh), masks.device)
-        grids, covered = (each[draw[0].to(masks.device)].to(masks) for each in found)
+        grids, covered = (each[draw[0].to(masks.device, non_blocking=True)].to(masks) for each in found)
         return F.grid_sample(masks, grids, padding_mode="border", align_corners=False) * covered
 
     @property

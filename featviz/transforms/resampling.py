@@ -163,9 +163,10 @@ def _resample(images: Tensor, draw: Sampling, fill: float | None) -> Tensor:
         return _resample_groups(images, draw, fill)
     # All images are sampled in each resolution, because the GPU would have to wait to learn which ones need which.
     first, *others = draw.used
-    views = _warp(_average_blocks(images, first), draw.coordinates, draw.size, fill)
+    grid = _grid(draw.coordinates.to(images), draw.size)
+    views = _warp(_average_blocks(images, first), grid, fill)
     for count in others:
-        smaller = _warp(_average_blocks(images, count), draw.coordinates, draw.size, fill)
+        smaller = _warp(_average_blocks(images, count), grid, fill)
         chosen = draw.halvings[:, 0] == count[0]
         for axis in range(1, len(count)):
             chosen = chosen & (draw.halvings[:, axis] == count[axis])
@@ -177,13 +178,15 @@ def _resample_groups(images: Tensor, draw: Sampling, fill: float | None) -> Tens
     """Resample images with the same numbers of halvings together, and put them back into their order."""
     halvings = [tuple(row) for row in draw.halvings.tolist()]
     if len(set(halvings)) == 1:
-        return _warp(_average_blocks(images, halvings[0]), draw.coordinates, draw.size, fill)
+        grid = _grid(draw.coordinates.to(images, non_blocking=True), draw.size)
+        return _warp(_average_blocks(images, halvings[0]), grid, fill)
     order = sorted(range(len(halvings)), key=halvings.__getitem__)
     parts, first = [], 0
     for count in sorted(set(halvings)):
         group = torch.tensor(order[first : first + halvings.count(count)])
         chosen = images.index_select(0, group.to(images.device, non_blocking=True))
-        parts.append(_warp(_average_blocks(chosen, count), draw.coordinates[group], draw.size, fill))
+        grid = _grid(draw.coordinates[group].to(images, non_blocking=True), draw.size)
+        parts.append(_warp(_average_blocks(chosen, count), grid, fill))
         first += len(group)
     back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
     return torch.cat(parts).index_select(0, back.to(images.device, non_blocking=True))
@@ -203,9 +206,8 @@ def _average_blocks(images: Tensor, halvings: Halvings) -> Tensor:
     return F.avg_pool2d(images, sides, ceil_mode=True)
 
 
-def _warp(images: Tensor, coordinates: Tensor, size: Size, fill: float | None) -> Tensor:
+def _warp(images: Tensor, grid: Tensor, fill: float | None) -> Tensor:
     """Resample bilinearly. The outside is filled with a value, or mirrors the image where `fill` is `None`."""
-    grid = _grid(coordinates.to(images, non_blocking=True), size)
     if images.ndim == 3:  # a signal is sampled as an image of one row
         return _sample(images[:, :, None], grid, fill)[:, :, 0]
     return _sample(images, grid, fill)

@@ -6,6 +6,7 @@ import toys
 
 import featviz as fv
 from featviz import optimizers
+from featviz.engine import step_graphs
 from featviz.engine.job import Job
 from featviz.engine.step_graphs import StepGraphs, _first, _place
 from featviz.objectives import as_objectives
@@ -62,6 +63,21 @@ def test_errors_name_the_line_that_cannot_be_recorded():
     except ValueError as error:
         first = _first(error)
         assert _place(first).startswith("mine (test_step_graphs.py, line ")
+
+
+def test_what_a_graph_reads_from_outside_is_kept(monkeypatch):
+    """A cache may drop a tensor that a graph still reads; on a GPU the address is all that the graph knows."""
+    tensors = step_graphs._tensors_on
+    monkeypatch.setattr(step_graphs, "_tensors_on", lambda value, _: tensors(value, "cpu"))
+    weight, cached = torch.rand(4, requires_grad=True), torch.rand(8)
+    with step_graphs._Constants() as constants:
+        cached.sum()  # before the recording
+        constants.begin_again()
+        seen = weight * cached[4:]
+        seen.square().sum().backward()
+        torch.zeros(2).add_(1)
+    kept = {tensor.untyped_storage().data_ptr() for tensor in constants.from_outside}
+    assert kept == {each.untyped_storage().data_ptr() for each in (weight, cached)}
 
 
 def test_ramps_take_the_progress_as_a_tensor():

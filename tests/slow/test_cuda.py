@@ -117,6 +117,7 @@ def test_every_transform_gives_the_same_view_on_gpu_and_cpu(name):
 
 DOCS = Path(__file__).parents[2] / "docs"
 CAT = DOCS / "chelsea.webp"
+TEXT = "the actor was not good"
 APPS = {
     "dream": lambda net, folder: fv.dream(net, CAT, "stage2", octaves=2, steps=2),
     "gallery": lambda net, folder: fv.gallery(net, folder, classes=["star"], steps=8, judge=fv.load("motifvit")),
@@ -294,7 +295,7 @@ def test_sensitivity_to_a_layer_is_that_of_the_cpu(tmp_path):
 
 
 def test_accentuation_on_gpu_and_cpu_agree():
-    options = {"steps": 16, "progress": None, "execution": fv.Execution("float32")}
+    options = {"steps": 16, "progress": None}
     one, two = (fv.accentuate(fv.load("motifnet", device=device), CAT, "logit:star", **options) for device in DEVICES)
     assert (one.images - two.images).abs().mean() < 0.02
 
@@ -337,10 +338,9 @@ def test_a_step_that_cannot_be_recorded_leaves_nothing_behind(name):
     assert torch.allclose(rendering.images, eager.images, atol=1e-3)
 
 
-def test_texts_are_rendered_on_the_gpu():
-    network = fv.load("phraseformer", device="cuda")
-    fv.render(network, "logit:0", steps=16)
-    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+def test_texts_are_explained_on_the_gpu():
+    maps = [fv.explain(fv.load("phraseformer", device=each), TEXT, "logit:0", "inputxgradient").map for each in DEVICES]
+    assert torch.allclose(maps[0].cpu(), maps[1].cpu(), atol=1e-3)
 
 
 class OfTorch:

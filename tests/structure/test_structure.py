@@ -270,10 +270,12 @@ def test_names_mean_the_same_whatever_was_imported_first(module):
 
 
 def test_a_render_does_not_import_the_compiler_of_pytorch():
-    """Optimizers of `torch.optim` import it when they are made, which takes longer than a small render."""
+    """Optimizers of `torch.optim` and dispatch modes import it by default, which takes longer than a small render."""
     text = (
-        "import sys, featviz as fv; net = fv.load('motifnet', device='cpu')\n"
+        "import sys, torch, featviz as fv; net = fv.load('motifnet', device='cpu')\n"
         "for optimizer in (None, fv.optimizers.Ascent()): fv.render(net, 'stage1:1', steps=2, optimizer=optimizer)\n"
+        "from featviz.engine.step_graphs import _Constants\n"
+        "with _Constants(): torch.ones(1) + 1\n"
         "print([name for name in ('torch._dynamo', 'torch._inductor', 'torchvision') if name in sys.modules])"
     )
     assert python(text).stdout == "[]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +51,16 @@ class Codec:
     is_linear: bool = False
     is_nonnegative: bool = False
 
+    @cached_property
+    def _gram(self) -> tuple[Float[Tensor, "features features"], Tensor]:
+        """Products of the rows of the decoder, and the largest rate of gradient steps that converge with them."""
+        gram = self.decoder @ self.decoder.T
+        return gram, 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
+
     def encode(self, x: Float[Tensor, "*n channels"]) -> Float[Tensor, "*n features"]:
         """Return the codes of activations."""
         if self.is_nonnegative:
-            return nonnegative_codes(x - self.offset, self.decoder)
+            return nonnegative_codes(x - self.offset, self.decoder, *self._gram)
         pre = F.linear(x, self.encoder, self.bias)
         if self.is_linear:
             return pre
@@ -96,38 +103,41 @@ def above_limit(margin: Tensor, pre: Tensor, limit: Tensor, gain: Tensor, shift:
 
 
 def nonnegative_codes(
-    x: Float[Tensor, "*n channels"], decoder: Float[Tensor, "features channels"]
+    x: Float[Tensor, "*n channels"],
+    decoder: Float[Tensor, "features channels"],
+    gram: Float[Tensor, "features features"],
+    rate: Tensor,
 ) -> Float[Tensor, "*n features"]:
     """Return the codes >= 0 with which a dictionary approximates activations best, by accelerated projected gradient.
 
     Args:
         x: Activations without the offset.
         decoder: One row per feature.
+        gram: Products of these rows.
+        rate: Rate of the steps, at most 1 / the largest singular value of `gram`.
 
     Source: Beck and Teboulle 2009, https://doi.org/10.1137/080716542, FISTA, with a projection as the proximal step;
         O'Donoghue and Candès 2015, https://doi.org/10.1007/s10208-013-9150-3, gradient scheme of restarts.
     Differs: the acceleration of each position starts again on its own.
     """
-    gram = decoder @ decoder.T
-    step = 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
     target = x @ decoder.T
     with torch.no_grad():
-        codes = _iterate(target, gram, step)
+        codes = _iterate(target, gram, rate)
     before = codes
     for i in range(1, LAST_ITERATIONS + 1):
         ahead = codes + (i - 1) / (i + 2) * (codes - before)
-        before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
+        before, codes = codes, F.relu(ahead - rate * (ahead @ gram - target))
     return codes
 
 
 def _iterate(
-    target: Float[Tensor, "*n features"], gram: Float[Tensor, "features features"], step: Tensor
+    target: Float[Tensor, "*n features"], gram: Float[Tensor, "features features"], rate: Tensor
 ) -> Float[Tensor, "*n features"]:
     """Return codes that the iterations change no more, or those after `MOST_ITERATIONS`."""
     codes = ahead = torch.zeros_like(target)
     age = torch.zeros_like(target[..., :1])  # number of iterations since the acceleration of a position started
     for i in range(1, MOST_ITERATIONS + 1):
-        before, codes = codes, F.relu(ahead - step * (ahead @ gram - target))
+        before, codes = codes, F.relu(ahead - rate * (ahead @ gram - target))
         moved_by = codes - before
         is_uphill = ((ahead - codes) * moved_by).sum(-1, keepdim=True) > 0
         age = torch.where(is_uphill, 0, age + 1)

@@ -28,14 +28,24 @@ class Template:
     settings: Mapping[str, Any] = field(hash=False)
 
     @classmethod
-    def of(cls, network: fv.Network, objective: Any, seeds: Sequence[int], store: Store, **settings: Any) -> Template:
+    def of(
+        cls,
+        network: fv.Network,
+        objective: Any,
+        seeds: Sequence[int],
+        store: Store,
+        *,
+        is_joint: bool = False,
+        **settings: Any,
+    ) -> Template:
         """Prepare a render, in the precision of the store's other images of the same layers.
 
         Args:
             network: The network that the images are rendered for.
             objective: Objective of the first image, or of all images of a joint batch.
-            seeds: Seed of the first image, or of each image of a joint batch.
+            seeds: Seeds of the images that run together first. The precision is the faster one for this many.
             store: Where the images will be.
+            is_joint: Whether the objective spans all images.
             settings: Further arguments of `fv.render`. The precision of `execution` holds where the store has none.
 
         Returns:
@@ -49,11 +59,16 @@ class Template:
         known = stored_precisions(store).get(key)
         given = settings.get("execution", fv.Execution()).precision
         start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known or given)}
-        start = fv.render(network, objective, seed=tuple(seeds), **start_only)
+        # Other objectives are left out, so that one that cannot be rendered does not prevent the rest.
+        repeated = [objective] * (1 if is_joint else len(seeds))
+        start = fv.render(network, repeated, seed=tuple(seeds), **start_only)
         execution = fv.Execution(start.execution.precision)
         if execution.precision != known:
             store_precision(store, key, execution.precision)
-        return cls(replace(start.recipe, until=None), {**settings, "execution": execution})
+        recipe = replace(start.recipe, until=None)
+        if len(repeated) > 1:
+            recipe = recipe.about(objective, seeds[0], network.heads)
+        return cls(recipe, {**settings, "execution": execution})
 
     def name(self, network: fv.Network, objective: Any, seed: int) -> str:
         """Return the name of the image of another objective of the same layers, and another seed.
@@ -111,7 +126,8 @@ class Batch:
             FeatvizError: The first image cannot be rendered.
         """
         is_joint = len(objectives) < len(seeds)
-        first = Template.of(network, objectives[0], seeds if is_joint else seeds[:1], store, **settings)
+        together = len(seeds) if is_joint else GPU_BATCH_SIZE if network.device.type == "cuda" else BATCH_SIZE
+        first = Template.of(network, objectives[0], seeds[:together], store, is_joint=is_joint, **settings)
         if is_joint:
             names = [first.recipe.only(i).hash for i in range(len(seeds))]
         else:
