@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adam import adam
 
@@ -26,8 +27,16 @@ MAX_LEVELS = 32
 """Largest number of levels of a Laplacian pyramid; each has half the sides of the one before."""
 ADAM_EPSILON = 1e-8
 """What Adam adds to the root mean square of gradients. Source: PyTorch's default."""
-MIN_RMS = 1e-12
-"""Lower bound of the root mean square by which gradients are divided."""
+LEAST_GRADIENT, USUAL_GRADIENT = 1e-6, 2.0**-10
+"""Root mean square of an image's first gradient below which Adam multiplies its gradients, and about that to which.
+
+Otherwise `ADAM_EPSILON` would be larger than the gradients, as those of a class with a probability of 1e-6 are at the
+start, and the image would hardly change. Squares of still smaller gradients underflow, which also makes steps slow.
+"""
+MAX_EXPONENT = 120
+"""Largest exponent of such a factor; that of the largest single-precision number is 127."""
+MIN_RMS = 1e-37
+"""Lower bound of the root mean square by which gradients are divided, whose inverse is finite in single precision."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Adam:
         towards the start; Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101, decay apart from Adam's step.
     Differs: the rate decreases, the leaf tensors decay towards their start, and the running means are shorter than the
         usual (0.9, 0.999): views change with each step and images over hundreds of them; measured, docs/quality.md.
+        Tiny gradients are multiplied by a constant for each image, so that an objective may have any scale.
     """
 
     lr: float = 0.12
@@ -101,6 +111,7 @@ class _AnchoredAdam:
     ) -> None:
         self._leaves, self._anchors, self._anchor_decay, self._betas = leaves, anchors, anchor_decay, betas
         self._rates, self._done = rates, 0
+        self._factors: list[Tensor] | None = None
         self._means = [torch.zeros_like(leaf) for leaf in leaves]
         self._squares = [torch.zeros_like(leaf) for leaf in leaves]
         self._counts = [torch.zeros((), dtype=torch.float32, device=leaf.device) for leaf in leaves]
@@ -112,6 +123,11 @@ class _AnchoredAdam:
 
     @torch.no_grad()
     def _update(self, rate: float | Tensor) -> None:
+        if self._factors is None:
+            self._factors = _factors_of_tiny_gradients(self._leaves)
+        for leaf, factor in zip(self._leaves, self._factors, strict=False):
+            if leaf.grad is not None:
+                leaf.grad.mul_(factor)
         rows = zip(self._leaves, self._means, self._squares, self._counts, strict=True)
         reached = [(leaf, leaf.grad, *state) for leaf, *state in rows if leaf.grad is not None]
         if reached:
@@ -124,6 +140,28 @@ class _AnchoredAdam:
         for leaf, anchor in zip(self._leaves, self._anchors, strict=False):
             leaf.lerp_(anchor, decay)
         _clear_gradients(self._leaves)
+
+
+def _factors_of_tiny_gradients(leaves: Leaves) -> list[Tensor]:
+    """Return what to multiply the gradients of each leaf tensor by, (n, 1, …): powers of 2, which round nothing.
+
+    An image has one factor for all of its tensors. Where tensors are shared, so that their rows are not the images, one
+    factor is for all. Waits for the device; called after the first step, which is not recorded.
+
+    Returns:
+        One tensor per leaf; none where no gradient is tiny.
+    """
+    grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    if not grads:
+        return []
+    counts = {len(grad) for grad in grads}
+    count = counts.pop() if len(counts) == 1 else 1
+    gradient = _rms([grad.reshape(count, -1) for grad in grads])
+    is_tiny = (gradient > 0) & (gradient < LEAST_GRADIENT)
+    if not bool(is_tiny.any()):
+        return []
+    factor = torch.where(is_tiny, USUAL_GRADIENT / gradient, 1).log2().round().clamp(max=MAX_EXPONENT).exp2()
+    return [factor.view(-1, *[1] * (leaf.ndim - 1)) for leaf in leaves]
 
 
 class _RecordableAdam(_AnchoredAdam):
@@ -292,8 +330,7 @@ class _ScaledGradients:
     def step(self) -> None:
         for leaves in self._groups():
             # One root mean square per image over all of its tensors, so that the direction of its gradient stays.
-            power = torch.stack([leaf.grad.flatten(1).square().sum(1) for leaf in leaves]).sum(0)
-            factor = self.factor((power / sum(leaf[0].numel() for leaf in leaves)).sqrt())
+            factor = self.factor(_rms([leaf.grad.flatten(1) for leaf in leaves]))
             for leaf in leaves:
                 leaf.grad.mul_(factor.view(-1, *[1] * (leaf.ndim - 1)))
         self.stepper.step()
@@ -419,5 +456,13 @@ def state_of(stepper: Stepper) -> Sequence[Tensor] | None:
     return stepper.state if isinstance(stepper, Recordable) and not is_torch else None
 
 
-def _unit_rms(band: Tensor) -> Tensor:
-    return band / band.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=MIN_RMS)
+def _rms(parts: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, " n"]:
+    """Return the root mean square of each row over all parts, also of numbers whose squares underflow or overflow."""
+    peak = torch.stack([part.abs().amax(1) for part in parts]).amax(0)
+    unit = torch.where(peak > 0, peak, 1).log2().floor().exp2()  # a division by a power of 2 rounds nothing
+    squares = torch.stack([(part / unit[:, None]).square().sum(1) for part in parts]).sum(0)
+    return unit * (squares / sum(part.shape[1] for part in parts)).sqrt()
+
+
+def _unit_rms(band: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    return band / _rms([band.flatten(1)]).clamp(min=MIN_RMS).view(-1, 1, 1, 1)

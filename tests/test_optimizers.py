@@ -28,6 +28,53 @@ def test_adam_restated(betas):
         assert leaf.tolist() == pytest.approx(x, rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-20, 1e-30])
+def test_adam_does_not_depend_on_the_scale_of_an_objective(net, scale):
+    """Gradients below the epsilon of Adam would leave the image as it is."""
+    plain, scaled = (
+        fv.render(net, each, steps=40, param=fv.param.Image(32))
+        for each in (fv.objectives.Channel("conv2", 3), scale * fv.objectives.Channel("conv2", 3))
+    )
+    assert (plain.images - plain.images.mean()).std() > 0.05
+    assert scaled.history[-1] / scale == pytest.approx(plain.history[-1].item(), rel=0.1)
+    assert torch.corrcoef(torch.stack([plain.images.flatten(), scaled.images.flatten()]))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-30, 1e25])
+@pytest.mark.parametrize("optimizer", [fv.optimizers.Normalized(), fv.optimizers.LaplacianNormalized(3)], ids=str)
+def test_normalised_gradients_do_not_depend_on_the_scale(optimizer, scale):
+    gradient = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = []
+    for each in (1.0, scale):
+        leaf = torch.zeros_like(gradient)
+        leaf.grad = each * gradient
+        optimizer.begin([leaf], 4).step()
+        found.append(leaf)
+    assert found[0].square().mean().sqrt() == pytest.approx(1, rel=1e-4)
+    assert torch.allclose(*found, atol=1e-4)
+
+
+def test_factors_of_tiny_gradients():
+    grads = torch.ones(4, 2, 3), torch.ones(4, 5)
+    scales = torch.tensor([1.0, 1e-9, 1e-42, 0.0])
+    leaves = [torch.zeros_like(grad) for grad in grads]
+    for leaf, grad in zip(leaves, grads, strict=True):
+        leaf.grad = grad * scales.view(-1, *[1] * (grad.ndim - 1))
+    factors = fv.optimizers._factors_of_tiny_gradients(leaves)
+    assert [each.shape for each in factors] == [(4, 1, 1), (4, 1)]
+    assert torch.equal(factors[0].flatten(), factors[1].flatten())
+    found = factors[0].flatten()
+    assert found[0] == found[3] == 1
+    assert (found.log2() == found.log2().round()).all()
+    assert 0.5e-3 < found[1] * 1e-9 < 2e-3
+    assert 1e-7 < found[2].double() * 1e-42 < 2e-3  # 2^120 is the largest
+    leaves[0].grad, leaves[1].grad = grads
+    assert fv.optimizers._factors_of_tiny_gradients(leaves) == []
+    shared = torch.zeros(1, 7)
+    shared.grad, leaves[0].grad = torch.full((1, 7), 1e-12), 1e-12 * grads[0]
+    assert {each.numel() for each in fv.optimizers._factors_of_tiny_gradients([leaves[0], shared])} == {1}
+
+
 def test_anchor_decay_limits_the_contrast_of_long_renders(net):
     """Contrast levels off; the decay of a photograph leads to the photograph, not to grey."""
     from featviz import param

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,9 +49,14 @@ CONSTANT = (
 MIN_STEPS_OF_CONSTANT = 16
 """Smallest number of steps after which a constant score is reported."""
 ROUNDING = 1e-6
-"""Largest change of a constant score, relative to the score or to 1, whichever is larger."""
+"""Largest change of a constant score, relative to the score."""
 MAX_ROUNDING = 1e-5
-"""Largest relative change at which a score that does not rise counts as constant."""
+"""Largest change at which a score that does not rise counts as constant, relative to the score or to 1, whichever is
+larger."""
+CLEAR = 0.1
+"""Change of a score relative to the score, above which it is no rounding if the score keeps its sign."""
+TREND, TREND_SCORES = 3.0, 128
+"""Standard deviations from which a trend of the scores is no coincidence, and the most scores that are compared."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 NOT_FINITE_AT_START = (
     "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers in "
@@ -214,11 +220,11 @@ class Monitor:
         """Whether the score of each image stayed the same up to rounding."""
         if self.steps < MIN_STEPS_OF_CONSTANT:
             return torch.zeros(len(self.names), dtype=torch.bool)
-        spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0).clamp(min=1)
-        # Normalising a flat image amplifies rounding, so a small change counts only if the score rises.
-        half = self.steps // 2
-        rises = scores[half:].mean(0) - scores[:half].mean(0) > spread / 4
-        return ((spread <= ROUNDING * largest) | ((spread <= MAX_ROUNDING * largest) & ~rises)).cpu()
+        spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0)
+        # Scores that are 0 up to rounding change their sign and have no trend, unlike those of a tiny objective.
+        same_sign = ((scores > 0).all(0) | (scores < 0).all(0)) & (spread > CLEAR * largest)
+        is_rounding = (spread <= MAX_ROUNDING * largest.clamp(min=1)) & ~same_sign & ~_rises(scores)
+        return ((spread <= ROUNDING * largest) | is_rounding).cpu()
 
     def problems(self, moved: Bool[Tensor, " n"] | None = None) -> dict[int, str]:
         """Return what failed, by image.
@@ -246,3 +252,16 @@ class Monitor:
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
         return found
+
+
+def _rises(scores: Float[Tensor, "steps n"]) -> Bool[Tensor, " n"]:
+    """Whether the scores of each image have an upward trend, by the Mann-Kendall test.
+
+    Source: Mann 1945, https://doi.org/10.2307/1907187; its statistic counts the pairs of steps that are in order.
+    """
+    some = scores[:: -(-len(scores) // TREND_SCORES)]
+    count = len(some)
+    pairs = torch.sign(some[None] - some[:, None])  # (earlier, later, n)
+    earlier = torch.ones(count, count, device=scores.device).triu(1)[..., None]
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    return (pairs * earlier).sum((0, 1)) > TREND * deviation

@@ -163,7 +163,7 @@ class _InverseFFT(torch.autograd.Function):
     def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
         spectrum = torch.view_as_real(torch.fft.rfft2(gradient, norm="ortho"))
         # A stored coefficient also stands for its conjugate, except in column 0 and the middle one of an even width.
-        spectrum[..., 1 : (gradient.shape[3] + 1) // 2, :] *= 2
+        spectrum[..., 1 : (gradient.shape[3] + 1) // 2, :].mul_(2)  # `*= 2` would also copy it onto itself
         return spectrum, None
 
 

@@ -15,6 +15,7 @@ from featviz.engine.monitor import (
     REDIRECT_STEPS,
     Gradients,
     Monitor,
+    _rises,
 )
 
 NAN = float("nan")
@@ -211,13 +212,43 @@ def test_scores_that_change_by_rounding_only_are_reported(level, change, constan
     assert monitor.problems() == {0: text}
 
 
-def test_small_scores_that_rise_are_not_constant():
-    for rise, constant in ((2e-7, False), (1e-9, True)):
-        monitor = new_monitor()
-        for step in range(32):
-            score = torch.tensor([rise * step], dtype=torch.float64)
-            monitor.record(score, ALIVE_GRADIENTS if monitor.wants_gradients else None)
-        assert monitor._is_constant(torch.stack(monitor._scores)).item() == constant
+def saturating(step):
+    return 1 - 0.5**step
+
+
+def alternating(step):
+    return (-1) ** step
+
+
+@pytest.mark.parametrize(
+    ("score", "constant"),
+    [
+        (lambda step: 2e-7 * step, False),
+        (lambda step: 1e-30 * step, False),
+        (lambda step: 1e-9 * saturating(step) + 1e-12 * step, False),
+        (lambda step: 1e-9 * (3 + alternating(step)), False),
+        (lambda step: 1e-9 * alternating(step), True),  # 0 up to rounding
+        (lambda step: 1e-3 + 1e-8 * alternating(step), True),
+        (lambda step: -1e-30 * step, True),
+        (lambda step: 1 + 1e-8 * step, True),  # as a probability that has reached 1
+        (lambda step: 1e6 + 1e-2 * step, True),
+    ],
+)
+def test_small_scores_that_rise_are_not_constant(score, constant):
+    monitor = new_monitor()
+    for step in range(32):
+        monitor.record(
+            torch.tensor([score(step)], dtype=torch.float64), ALIVE_GRADIENTS if monitor.wants_gradients else None
+        )
+    assert monitor._is_constant(torch.stack(monitor._scores)).item() == constant
+
+
+@pytest.mark.parametrize("steps", [16, 20, 128, 300])
+def test_noise_is_no_trend(steps):
+    """Of a hundred noisy scores, about one in a thousand exceeds three standard deviations."""
+    scores = torch.randn(steps, 100, generator=torch.Generator().manual_seed(steps))
+    assert _rises(scores).sum() <= 2
+    assert _rises(scores + torch.arange(steps)[:, None] / 2).all()
 
 
 def test_a_constant_score_in_few_steps_is_no_problem():
