@@ -222,7 +222,7 @@ class Monitor:
             return torch.zeros(len(self.names), dtype=torch.bool)
         spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0)
         # Scores that are 0 up to rounding change their sign and have no trend, unlike those of a tiny objective.
-        same_sign = ((scores > 0).all(0) | (scores < 0).all(0)) & (spread > CLEAR * largest)
+        same_sign = ((scores >= 0).all(0) | (scores <= 0).all(0)) & (spread > CLEAR * largest)
         is_rounding = (spread <= MAX_ROUNDING * largest.clamp(min=1)) & ~same_sign & ~_rises(scores)
         return ((spread <= ROUNDING * largest) | is_rounding).cpu()
 

@@ -203,13 +203,12 @@ def constant_text(score, steps):
 def test_scores_that_change_by_rounding_only_are_reported(level, change, constant):
     monitor = new_monitor()
     for step in range(20):
-        score = torch.tensor([level + change * (step % 2)], dtype=torch.float64)
+        score = torch.tensor([level + change * (step % 3 - 1)], dtype=torch.float64)
         monitor.record(score, ALIVE_GRADIENTS if monitor.wants_gradients else None)
     if not constant:
         assert monitor.problems() == {}
         return
-    text = constant_text(f"{level + change:.3g}", 20)
-    assert monitor.problems() == {0: text}
+    assert monitor.problems() == {0: constant_text(f"{level:.3g}", 20)}
 
 
 def saturating(step):
@@ -227,9 +226,10 @@ def alternating(step):
         (lambda step: 1e-30 * step, False),
         (lambda step: 1e-9 * saturating(step) + 1e-12 * step, False),
         (lambda step: 1e-9 * (3 + alternating(step)), False),
+        (lambda step: 1e-9 * (step % 3), False),  # a neuron after a ReLU, off in some views
         (lambda step: 1e-9 * alternating(step), True),  # 0 up to rounding
         (lambda step: 1e-3 + 1e-8 * alternating(step), True),
-        (lambda step: -1e-30 * step, True),
+        (lambda step: 1e-30 * (3 - step), True),  # which falls
         (lambda step: 1 + 1e-8 * step, True),  # as a probability that has reached 1
         (lambda step: 1e6 + 1e-2 * step, True),
     ],
