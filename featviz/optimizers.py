@@ -28,13 +28,16 @@ MAX_LEVELS = 32
 ADAM_EPSILON = 1e-8
 """What Adam adds to the root mean square of gradients. Source: PyTorch's default."""
 LEAST_GRADIENT, USUAL_GRADIENT = 1e-6, 2.0**-10
-"""Root mean square of an image's first gradient below which Adam multiplies its gradients, and about that to which.
+"""Adam multiplies the gradients of an image whose first gradient has a root mean square below `LEAST_GRADIENT`, so that
+it becomes about `USUAL_GRADIENT`.
 
 Otherwise `ADAM_EPSILON` would be larger than the gradients, as those of a class with a probability of 1e-6 are at the
 start, and the image would hardly change. Squares of still smaller gradients underflow, which also makes steps slow.
 """
 MAX_EXPONENT = 120
 """Largest exponent of such a factor; that of the largest single-precision number is 127."""
+MAX_GRADIENT = 2.0**60
+"""Largest magnitude of multiplied gradients, so that their squares are finite if later gradients are far larger."""
 MIN_RMS = 1e-37
 """Lower bound of the root mean square by which gradients are divided, whose inverse is finite in single precision."""
 
@@ -60,7 +63,8 @@ class Adam:
         towards the start; Loshchilov and Hutter 2017, https://arxiv.org/abs/1711.05101, decay apart from Adam's step.
     Differs: the rate decreases, the leaf tensors decay towards their start, and the running means are shorter than the
         usual (0.9, 0.999): views change with each step and images over hundreds of them; measured, docs/quality.md.
-        Tiny gradients are multiplied by a constant for each image, so that an objective may have any scale.
+        Gradients of an image whose first one is tiny are multiplied by a constant, so that an objective may have almost
+        any scale.
     """
 
     lr: float = 0.12
@@ -111,7 +115,7 @@ class _AnchoredAdam:
     ) -> None:
         self._leaves, self._anchors, self._anchor_decay, self._betas = leaves, anchors, anchor_decay, betas
         self._rates, self._done = rates, 0
-        self._factors: list[Tensor] | None = None
+        self._tiny_gradients = _TinyGradients(leaves)
         self._means = [torch.zeros_like(leaf) for leaf in leaves]
         self._squares = [torch.zeros_like(leaf) for leaf in leaves]
         self._counts = [torch.zeros((), dtype=torch.float32, device=leaf.device) for leaf in leaves]
@@ -123,11 +127,7 @@ class _AnchoredAdam:
 
     @torch.no_grad()
     def _update(self, rate: float | Tensor) -> None:
-        if self._factors is None:
-            self._factors = _factors_of_tiny_gradients(self._leaves)
-        for leaf, factor in zip(self._leaves, self._factors, strict=False):
-            if leaf.grad is not None:
-                leaf.grad.mul_(factor)
+        self._tiny_gradients.multiply()
         rows = zip(self._leaves, self._means, self._squares, self._counts, strict=True)
         reached = [(leaf, leaf.grad, *state) for leaf, *state in rows if leaf.grad is not None]
         if reached:
@@ -142,26 +142,55 @@ class _AnchoredAdam:
         _clear_gradients(self._leaves)
 
 
-def _factors_of_tiny_gradients(leaves: Leaves) -> list[Tensor]:
-    """Return what to multiply the gradients of each leaf tensor by, (n, 1, …): powers of 2, which round nothing.
+class _TinyGradients:
+    """Multiply the gradients of images whose first gradient is tiny.
 
-    An image has one factor for all of its tensors. Where tensors are shared, so that their rows are not the images, one
-    factor is for all. Waits for the device; called after the first step, which is not recorded.
+    An image has one factor for all of its tensors, a power of 2, which rounds nothing. Where the lengths of the tensors
+    differ, because the batch shares some, all get one factor.
 
-    Returns:
-        One tensor per leaf; none where no gradient is tiny.
+    Args:
+        leaves: The leaf tensors.
     """
-    grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
-    if not grads:
-        return []
-    counts = {len(grad) for grad in grads}
-    count = counts.pop() if len(counts) == 1 else 1
-    gradient = _rms([grad.reshape(count, -1) for grad in grads])
-    is_tiny = (gradient > 0) & (gradient < LEAST_GRADIENT)
-    if not bool(is_tiny.any()):
-        return []
-    factor = torch.where(is_tiny, USUAL_GRADIENT / gradient, 1).log2().round().clamp(max=MAX_EXPONENT).exp2()
-    return [factor.view(-1, *[1] * (leaf.ndim - 1)) for leaf in leaves]
+
+    def __init__(self, leaves: Leaves) -> None:
+        self._leaves = [leaf for leaf in leaves if leaf.requires_grad and leaf.numel()]
+        counts = {len(leaf) if leaf.ndim else 1 for leaf in self._leaves}
+        self._count = counts.pop() if len(counts) == 1 else 1
+        self._factor: Tensor | None = None
+        self._had_gradient: Tensor | None = None
+        self._is_measured = False
+
+    def multiply(self) -> None:
+        """Multiply the gradients in place.
+
+        Waits for the device until each image has had a gradient, except while the step is recorded.
+        """
+        grads = [_as_real(leaf.grad) for leaf in self._leaves if leaf.grad is not None]
+        is_recorded = self._leaves[0].is_cuda and torch.cuda.is_current_stream_capturing() if grads else False
+        if grads and not self._is_measured and not is_recorded:
+            self._measure(grads)
+        if self._factor is not None:
+            for grad in grads:
+                factor = self._factor.view(-1, *[1] * (grad.ndim - 1)) if grad.ndim else self._factor[0]
+                grad.mul_(factor).clamp_(-MAX_GRADIENT, MAX_GRADIENT)
+
+    def _measure(self, grads: list[Tensor]) -> None:
+        """Set the factors of images that have a gradient for the first time."""
+        gradient = _rms([grad.reshape(self._count, -1) for grad in grads])
+        has_gradient, is_tiny = gradient > 0, (gradient > 0) & (gradient < LEAST_GRADIENT)
+        if self._had_gradient is None or self._factor is None:
+            self._is_measured = bool((has_gradient & ~is_tiny).all())
+            if self._is_measured:  # the usual case
+                return
+            self._had_gradient, self._factor = torch.zeros_like(has_gradient), torch.ones_like(gradient)
+        found = torch.where(is_tiny, USUAL_GRADIENT / gradient, 1).log2().round().clamp(max=MAX_EXPONENT).exp2()
+        self._factor.copy_(torch.where(self._had_gradient, self._factor, found))  # in place, for recorded steps
+        self._had_gradient |= has_gradient
+        self._is_measured = bool(self._had_gradient.all())
+
+
+def _as_real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 class _RecordableAdam(_AnchoredAdam):

@@ -54,25 +54,80 @@ def test_normalised_gradients_do_not_depend_on_the_scale(optimizer, scale):
     assert torch.allclose(*found, atol=1e-4)
 
 
-def test_factors_of_tiny_gradients():
-    grads = torch.ones(4, 2, 3), torch.ones(4, 5)
-    scales = torch.tensor([1.0, 1e-9, 1e-42, 0.0])
-    leaves = [torch.zeros_like(grad) for grad in grads]
+def leaves_with(*grads):
+    leaves = [torch.zeros_like(grad).requires_grad_() for grad in grads]
     for leaf, grad in zip(leaves, grads, strict=True):
-        leaf.grad = grad * scales.view(-1, *[1] * (grad.ndim - 1))
-    factors = fv.optimizers._factors_of_tiny_gradients(leaves)
-    assert [each.shape for each in factors] == [(4, 1, 1), (4, 1)]
-    assert torch.equal(factors[0].flatten(), factors[1].flatten())
-    found = factors[0].flatten()
-    assert found[0] == found[3] == 1
-    assert (found.log2() == found.log2().round()).all()
-    assert 0.5e-3 < found[1] * 1e-9 < 2e-3
-    assert 1e-7 < found[2].double() * 1e-42 < 2e-3  # 2^120 is the largest
-    leaves[0].grad, leaves[1].grad = grads
-    assert fv.optimizers._factors_of_tiny_gradients(leaves) == []
-    shared = torch.zeros(1, 7)
-    shared.grad, leaves[0].grad = torch.full((1, 7), 1e-12), 1e-12 * grads[0]
-    assert {each.numel() for each in fv.optimizers._factors_of_tiny_gradients([leaves[0], shared])} == {1}
+        leaf.grad = grad.clone()
+    return leaves
+
+
+def multiplied(leaves):
+    fv.optimizers._TinyGradients(leaves).multiply()
+    return [leaf.grad for leaf in leaves]
+
+
+def test_tiny_gradients_of_an_image_are_multiplied_by_one_power_of_two():
+    scales = torch.tensor([1.0, 1e-9, 1e-42, 0.0])
+    first, second = multiplied(leaves_with(scales.view(4, 1, 1).expand(4, 2, 3), scales.view(4, 1).expand(4, 5)))
+    assert torch.equal(first[:, 0, 0], second[:, 0])
+    found = second[:, 0]
+    assert found[0] == 1
+    assert found[3] == 0
+    assert 0.5e-3 < found[1] < 2e-3
+    assert (found[1] / scales[1]).log2() % 1 == 0
+    assert 1e-7 < found[2] < 2e-3  # 2^120 is the largest factor
+
+
+@pytest.mark.parametrize(
+    "grads",
+    [
+        [torch.full((3, 4), 1e-12), torch.full((1, 7), 1e-12)],  # of shared tensors
+        [torch.tensor(1e-12)],
+        [torch.full((2, 3), 1e-12), torch.zeros(2, 0)],
+        [torch.full((2, 3), 1e-12, dtype=torch.complex64)],
+        [torch.full((2, 3), 1e-12, dtype=torch.float64)],
+    ],
+    ids=str,
+)
+def test_tiny_gradients_of_any_tensors(grads):
+    for found in multiplied(leaves_with(*grads)):
+        assert ((found.abs() > 0.3e-3) & (found.abs() < 3e-3)).all()
+
+
+def test_usual_gradients_stay_as_they_are():
+    grads = torch.randn(2, 3), torch.full((2, 4), 1e-5)
+    for grad, found in zip(grads, multiplied(leaves_with(*grads)), strict=True):
+        assert torch.equal(grad, found)
+
+
+def test_an_image_that_gets_its_gradient_later_is_scaled_from_then_on():
+    leaf = torch.zeros(2, 3, requires_grad=True)
+    tiny = fv.optimizers._TinyGradients([leaf])
+    for first in (0.0, 0.0, 1e-12):
+        leaf.grad = torch.tensor([[1e-12] * 3, [first] * 3])
+        tiny.multiply()
+        assert (leaf.grad[1] == first).all() or torch.equal(*leaf.grad)
+    assert torch.equal(*leaf.grad)
+    leaf.grad = torch.full((2, 3), 1e-13)
+    tiny.multiply()
+    assert (leaf.grad > 1e-5).all()
+
+
+def test_gradients_may_grow_far_beyond_the_first_one():
+    leaf = torch.zeros(1, 4, requires_grad=True)
+    stepper = fv.optimizers.Adam(0.1, anchor_decay=0).begin([leaf], 60)
+    moved = []
+    for step in range(60):
+        leaf.grad = torch.full_like(leaf, 1e-30 if step < 5 else -1.0)
+        before = leaf.detach().clone()
+        stepper.step()
+        moved.append((leaf - before).abs().max().item())
+    assert min(moved[20:50]) > 1e-3
+
+
+def test_a_tiny_objective_whose_gradient_starts_late_is_rendered(motifnet):
+    scaled = 1e-9 * fv.objectives.Ramp(0, 1) * fv.objectives.Logit("spiral")
+    assert fv.render(motifnet, scaled, steps=48, size=32).images.std() > 0.05
 
 
 def test_anchor_decay_limits_the_contrast_of_long_renders(net):

@@ -88,14 +88,17 @@ def autotune(
     last_key = _key(network, (), 0, (0, 0), Execution())
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
     max_ratio = MAX_TIME_RATIO + shift
-    try:
-        is_lower_faster = has_quick_bfloat16(network.device) and _is_faster(
-            network, layers, count, view, single, lower, max_ratio
-        )
-    except (RuntimeError, MemoryError, TypeError, ValueError) as error:  # it cannot run in lower precision, or at all
-        if is_out_of_memory(error):  # another time there may be enough
-            return single
-        is_lower_faster = False
+    is_lower_faster = has_quick_bfloat16(network.device)
+    while is_lower_faster:
+        try:
+            is_lower_faster = _is_faster(network, layers, count, view, single, lower, max_ratio)
+            break
+        except (RuntimeError, MemoryError, TypeError, ValueError) as error:
+            if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
+                is_lower_faster = False
+            elif count == 1:  # another time there may be enough
+                return single
+        count //= 2  # the render runs fewer images at a time, too
     found = lower if is_lower_faster else single
     _remember({key: found.precision, last_key: found.precision})
     return found

@@ -56,7 +56,7 @@ larger."""
 CLEAR = 0.1
 """Change of a score relative to the score, above which it is no rounding if the score keeps its sign."""
 TREND, TREND_SCORES = 3.0, 128
-"""Standard deviations from which a trend of the scores is no coincidence, and the most scores that are compared."""
+"""Smallest trend that is no coincidence, in standard deviations of the statistic, and most scores that are compared."""
 NOT_FINITE = "the score became NaN or infinite; use a smaller learning rate, or check the network's mean and std"
 NOT_FINITE_AT_START = (
     "the score is NaN or infinite from the first step; check the network's weights, mean and std, and the numbers in "
@@ -221,7 +221,7 @@ class Monitor:
         if self.steps < MIN_STEPS_OF_CONSTANT:
             return torch.zeros(len(self.names), dtype=torch.bool)
         spread, largest = scores.amax(0) - scores.amin(0), scores.abs().amax(0)
-        # Scores that are 0 up to rounding change their sign and have no trend, unlike those of a tiny objective.
+        # Scores that are 0 up to rounding mostly change their sign and have no trend. Tiny ones keep theirs, or rise.
         same_sign = ((scores >= 0).all(0) | (scores <= 0).all(0)) & (spread > CLEAR * largest)
         is_rounding = (spread <= MAX_ROUNDING * largest.clamp(min=1)) & ~same_sign & ~_rises(scores)
         return ((spread <= ROUNDING * largest) | is_rounding).cpu()

@@ -68,7 +68,6 @@ class StepGraphs:
     def __init__(self, job: Job, chunks: Chunks, stepper: Stepper, steps: int, last: int) -> None:
         self._job, self._chunks, self._stepper, self._steps = job, chunks, stepper, steps
         self._recordings: dict[str, _Recording] = {}
-        # The default stream of recordings belongs to the GPU of the first one in the process.
         self._stream: torch.cuda.Stream | None = None
         self._block: Block | None = None
         self._redirect: Tensor | None = None
@@ -80,6 +79,7 @@ class StepGraphs:
         self.obstacle = _obstacle(job, last)
         """Why steps are not recorded; empty if they are."""
         if not self.obstacle:
+            # The default stream of recordings belongs to the GPU of the first one in the process.
             self._stream = torch.cuda.Stream(job.network.device)
             self._scores = torch.empty(last, len(job.seeds), device=job.network.device)
 
@@ -383,6 +383,7 @@ class _Constants(TorchDispatchMode):
 def _tensors_on(value: Any, device: str) -> dict[int, Tensor]:
     """Return the tensors of a value on a kind of device, by the address of their memory."""
     tensors = [each for each in tree_leaves(value) if isinstance(each, Tensor) and each.device.type == device]
+    tensors = [each for each in tensors if each.layout == torch.strided]  # sparse ones have several storages
     return {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors}
 
 

@@ -184,6 +184,22 @@ def test_a_trial_that_ran_out_of_memory_decides_nothing_for_good(monkeypatch):
         assert len(autotune_module._read_choices()) == known
 
 
+def test_a_trial_that_runs_out_of_memory_is_made_with_fewer_images(monkeypatch):
+    monkeypatch.setattr(autotune_module, "MIN_PASSES", 1)
+    monkeypatch.setattr(autotune_module, "has_quick_bfloat16", lambda _: True)
+    tried = []
+
+    def is_faster(network, layers, count, *_):
+        tried.append(count)
+        if count > 2:
+            raise MemoryError
+        return True
+
+    monkeypatch.setattr(autotune_module, "_is_faster", is_faster)
+    execution = fv.render(toys.plain(), "conv2:1", steps=2, batch=6).execution
+    assert (execution.precision, tried) == ("bfloat16", [6, 3, 1])
+
+
 def test_choices_of_several_processes_are_kept():
     autotune_module._remember({"first": "float32"})
     autotune_module._remember({"second": "bfloat16"})

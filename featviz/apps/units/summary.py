@@ -62,7 +62,7 @@ class Summary:
 
     Args:
         names: The best name first, then single labels.
-        interpretability: Share of pairs of a strong and a weak photograph that the judge tells apart, in [0, 1].
+        interpretability: Share of pairs of a strong and a weak photograph that are told apart by likeness, in [0, 1].
         clarity: Mean cosine of the strongest photographs, in [-1, 1].
         polysemanticity: 0 for one meaning, 1 for two that have nothing in common, up to 2 for opposites.
         facets: The strongest photographs in two groups, the group of the strongest one first; none for one meaning.

@@ -127,8 +127,8 @@ def unit(
 
     The name is the label of the photographs, or the combination of two by AND, OR or NOT, that the response of the unit
     predicts best. The labels are the folders in which photographs lie and those of a file, or else the predicted
-    classes. The interpretability is how often the judge tells a photograph that excites the unit from one that does
-    not, given references of both. A unit whose strongest photographs fall into two unlike groups is polysemantic; each
+    classes. The interpretability is how often a photograph that excites the unit is told from one that does not, by its
+    likeness to references of both. A unit whose strongest photographs fall into two unlike groups is polysemantic; each
     group then has an image of its own.
 
     Args:

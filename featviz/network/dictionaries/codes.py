@@ -53,7 +53,7 @@ class Codec:
 
     @cached_property
     def _gram(self) -> tuple[Float[Tensor, "features features"], Tensor]:
-        """Products of the rows of the decoder, and the largest rate of gradient steps that converge with them."""
+        """Products of the rows of the decoder, and 1 / their largest singular value, the rate of the steps."""
         gram = self.decoder @ self.decoder.T
         return gram, 1 / torch.linalg.matrix_norm(gram, 2).clamp(min=torch.finfo(gram.dtype).tiny)
 

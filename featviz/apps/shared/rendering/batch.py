@@ -8,6 +8,7 @@ from typing import Any
 
 import featviz as fv
 from featviz.apps.shared.rendering.stored_precisions import store_precision, stored_precisions
+from featviz.interfaces import Param, param_traits_of
 from featviz.io import Store
 
 BATCH_SIZE, GPU_BATCH_SIZE = 8, 64
@@ -59,7 +60,9 @@ class Template:
         known = stored_precisions(store).get(key)
         given = settings.get("execution", fv.Execution()).precision
         start_only = {**settings, "until": 0, "robustness_views": 0, "execution": fv.Execution(known or given)}
-        # Other objectives are left out, so that one that cannot be rendered does not prevent the rest.
+        # The first objective stands in for all, so that another one that cannot be rendered does not prevent the rest.
+        if not is_joint and _shares_tensors(settings.get("param")):
+            seeds = seeds[:1]
         repeated = [objective] * (1 if is_joint else len(seeds))
         start = fv.render(network, repeated, seed=tuple(seeds), **start_only)
         execution = fv.Execution(start.execution.precision)
@@ -79,6 +82,11 @@ class Template:
             seed: The seed, >= 0.
         """
         return self.recipe.about(objective, seed, network.heads).hash
+
+
+def _shares_tensors(param: Any) -> bool:
+    """Whether the images of a batch share tensors of a param, so that each objective has a render of its own."""
+    return isinstance(param, Param) and param_traits_of(param).couples_batch
 
 
 @dataclass(frozen=True)
