@@ -166,8 +166,10 @@ class _TinyGradients:
         Waits for the device until each image has had a gradient, except while the step is recorded.
         """
         grads = [_as_real(leaf.grad) for leaf in self._leaves if leaf.grad is not None]
-        is_recorded = self._leaves[0].is_cuda and torch.cuda.is_current_stream_capturing() if grads else False
-        if grads and not self._is_measured and not is_recorded:
+        if not grads:
+            return
+        is_recorded = grads[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        if not self._is_measured and not is_recorded:
             self._measure(grads)
         if self._factor is not None:
             for grad in grads:
@@ -177,16 +179,15 @@ class _TinyGradients:
     def _measure(self, grads: list[Tensor]) -> None:
         """Set the factors of images that have a gradient for the first time."""
         gradient = _rms([grad.reshape(self._count, -1) for grad in grads])
-        has_gradient, is_tiny = gradient > 0, (gradient > 0) & (gradient < LEAST_GRADIENT)
-        if self._had_gradient is None or self._factor is None:
-            self._is_measured = bool((has_gradient & ~is_tiny).all())
-            if self._is_measured:  # the usual case
-                return
-            self._had_gradient, self._factor = torch.zeros_like(has_gradient), torch.ones_like(gradient)
+        if self._factor is None or self._had_gradient is None:
+            self._factor, self._had_gradient = torch.ones_like(gradient), torch.zeros_like(gradient, dtype=torch.bool)
+        is_tiny = (gradient > 0) & (gradient < LEAST_GRADIENT)
         found = torch.where(is_tiny, USUAL_GRADIENT / gradient, 1).log2().round().clamp(max=MAX_EXPONENT).exp2()
         self._factor.copy_(torch.where(self._had_gradient, self._factor, found))  # in place, for recorded steps
-        self._had_gradient |= has_gradient
+        self._had_gradient |= gradient > 0
         self._is_measured = bool(self._had_gradient.all())
+        if self._is_measured and bool((self._factor == 1).all()):  # the usual case
+            self._factor = None
 
 
 def _as_real(tensor: Tensor) -> Tensor:

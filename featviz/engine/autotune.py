@@ -96,7 +96,8 @@ def autotune(
         except (RuntimeError, MemoryError, TypeError, ValueError) as error:
             if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
                 is_lower_faster = False
-            elif count == 1:  # another time there may be enough
+                break
+            if count == 1:  # another time there may be enough
                 return single
         count //= 2  # the render runs fewer images at a time, too
     found = lower if is_lower_faster else single

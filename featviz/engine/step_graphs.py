@@ -344,11 +344,6 @@ class _Constants(TorchDispatchMode):
             self._computed |= made.keys() - self._from_outside.keys()
         return found
 
-    @property
-    def from_outside(self) -> list[Tensor]:
-        """The tensors on the GPU that the recorded step read but did not compute."""
-        return list(self._from_outside.values())
-
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with kept copies of CPU tensors, and refuse those that wait for the GPU."""
         name = func.overloadpacket.__name__
