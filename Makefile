@@ -180,7 +180,8 @@ startup: $(READY)  ## time imports, `featviz --help` and a short render in a new
 clean:  ## remove the virtual environment, the demo and the site
 	rm -rf .venv demo build
 
+# Modules are compiled when they are first imported: most of those of large packages never are.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	touch $(READY)

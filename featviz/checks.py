@@ -192,6 +192,21 @@ def check_axes(size: Size, axes: int, source: str = "the images", name: str = "s
         raise SettingError(f"{name} must have {pluralize(axes, 'number')}, as {source}, got {size}")
 
 
+def check_two_axes(what: object, size: Size, instead: str) -> None:
+    """Check that images have a height and a width.
+
+    Args:
+        what: Part that works on images only, for the message.
+        size: Length of each axis of the images.
+        instead: What to do otherwise, for the message.
+
+    Raises:
+        SettingError: The images have fewer axes, as signals, or more.
+    """
+    if len(size) != 2:
+        raise SettingError(f"{what} needs images with two axes, got {len(size)}; {instead}")
+
+
 def is_made(value: Any, *kinds: type) -> bool:
     """Return whether a value is an object of one of these classes or protocols.
 

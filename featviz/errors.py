@@ -6,10 +6,10 @@ FeatvizError               base class of all errors
 ├── ModelError             a model cannot be built, or does not accept its input
 ├── WeightsError           weights cannot be read, or do not fit the model
 ├── SettingError           an argument is invalid (also a ValueError)
-├── RenderError            a render cannot succeed: no gradient, or a score that is NaN
+├── RenderError            a render or an attribution fails: no gradient, scores not finite, too little memory
 ├── RecipeError            an image has no recipe, or its recipe cannot be replayed as it is
 └── OutputError            a file cannot be written or read
-FeatvizWarning             some images of a batch failed, or a replay may differ; the result is usable
+FeatvizWarning             the result is usable, but a part failed, was left out, or may not be what was meant
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SettingError(FeatvizError, ValueError):
 
 
 class RenderError(FeatvizError):
-    """A render cannot succeed: no gradient reaches the image, or its score is NaN."""
+    """A render or an attribution fails: no gradient, scores that are not finite, or too little memory."""
 
 
 class RecipeError(FeatvizError):
@@ -69,7 +69,7 @@ class OutputError(FeatvizError):
 
 
 class FeatvizWarning(UserWarning):
-    """Some images of a batch failed, or a replay may differ. The result is usable."""
+    """The result is usable, but some part of it failed, was left out, or may not be what was meant."""
 
 
 def warn(message: str) -> None:

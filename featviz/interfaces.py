@@ -191,8 +191,8 @@ class RenderContext:
         channels: Channels of the network's input.
         size: Length of each axis of the optimised images, in px.
         view: Size of one network input in px: of a tile, or of the whole view where there are no tiles.
-        embed_texts: Returns the embeddings of texts, (n, d), that compare with the output of the named layer; `None`
-            where there is no network that could.
+        embed_texts: Returns the embeddings of texts, (n, d), in the embedding space of the named layer; `None` where no
+            network embeds texts.
         batch_statistics: Returns the mean and the standard deviation of each channel of a batch-norm layer's output
             over the training data, or `None` for a layer without them; `None` where there is no network.
         inputs: Names of the optimised inputs, where there are several. The images are then packed into one signal.
@@ -330,7 +330,7 @@ class Spatial(Protocol):
 
 @runtime_checkable
 class Color(Protocol):
-    """How a canvas becomes an image, and back."""
+    """Maps a canvas to an image in [0, 1], and back."""
 
     def image(self, canvas: Float[Tensor, "n c *size"]) -> Float[Tensor, "n c *size"]:
         """Map unbounded numbers to [0, 1].
@@ -479,7 +479,7 @@ class Transform(Protocol):
 
 @runtime_checkable
 class MovesMasks(Protocol):
-    """A transform that moves pixels, and can move a mask along with them. Others are taken to leave masks in place."""
+    """A transform that moves pixels, and can move a mask along with them. Others are assumed not to move masks."""
 
     def move(self, masks: Float[Tensor, "n c *size"], draw: Any) -> Float[Tensor, "n c *size2"]:
         """Move masks as `apply` moves images with the same draw.
@@ -495,7 +495,7 @@ class MovesMasks(Protocol):
 
 @runtime_checkable
 class Geometric(Protocol):
-    """A transform that is an affine map of pixel coordinates. Neighbours are fused into one resampling."""
+    """A transform that is an affine map of pixel coordinates. Successive ones are fused into one resampling."""
 
     def place(self, rng: Generators, size: Size) -> tuple[Float[Tensor, "n 3 3"], Size]:
         """Draw the map of each image from old to new pixel coordinates `(x, y, 1)`.
@@ -546,7 +546,7 @@ class Recordable(Protocol):
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """How leaf tensors follow their gradients."""
+    """The update rule of the leaf tensors."""
 
     def begin(self, leaves: Leaves, steps: int) -> Stepper:
         """Start an optimisation.
@@ -637,5 +637,5 @@ class EmbedsTexts(Protocol):
             texts: One or more texts.
 
         Returns:
-            One vector per text, of length 1.
+            One vector of unit norm per text.
         """

@@ -44,14 +44,14 @@ MIN_RMS = 1e-37
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with a rate that decreases along half a cosine, and with decay towards the start.
+    """Adam with a cosine-annealed learning rate and decoupled decay towards the start (L2-SP).
 
     Each step also moves the leaf tensors a small fraction of the way back to their initial values. Features
     without a lasting gradient fade, so that more steps do not keep raising the contrast.
 
     Args:
-        lr: Rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
-        final_lr_ratio: Rate of the last step as a fraction of the first, >= 0.
+        lr: Learning rate of the first step, > 0. Its effect depends on the scale of the param's leaf tensors.
+        final_lr_ratio: Learning rate of the last step as a fraction of the first, >= 0.
         anchor_decay: Each step removes the share rate * anchor_decay of the distance to the start; in
             [0, 1 / lr), 0 for no decay.
         betas: Decay of the running means of the gradient and of its square, per step, each in [0, 1).
@@ -224,7 +224,7 @@ class Ascent:
     """Plain gradient ascent: a step is the gradient of the score times the rate.
 
     Args:
-        lr: Rate of every step, > 0.
+        lr: Learning rate of every step, > 0.
 
     Raises:
         SettingError: `lr` is out of its range.
@@ -286,7 +286,7 @@ class Normalized:
     With `Ascent` the rate alone then sets the length of a step. Tensors that a batch shares are scaled on their own.
 
     Args:
-        optimizer: What follows the scaled gradients.
+        optimizer: The optimizer that gets the scaled gradients.
 
     Raises:
         SettingError: `optimizer` is no optimizer.
@@ -315,11 +315,11 @@ class Normalized:
 class Clipped:
     """Limit the root mean square of the gradient of each image for another optimizer.
 
-    Longer gradients are shortened and keep their direction. Tensors that a batch shares are limited on their own.
+    Gradients with a larger root mean square are scaled down and keep their direction. Tensors that a batch shares are limited on their own.
 
     Args:
         most: Largest root mean square, > 0.
-        optimizer: What follows the clipped gradients.
+        optimizer: The optimizer that gets the clipped gradients.
 
     Raises:
         SettingError: `most` is out of its range.
@@ -380,7 +380,7 @@ class Smoothed:
 
     Args:
         std: Standard deviation of the Gaussian in px, > 0.
-        optimizer: What follows the blurred gradients.
+        optimizer: The optimizer that gets the blurred gradients.
 
     Raises:
         SettingError: `std` is out of its range; or, in `render`, the param does not optimise the pixels of images.
@@ -417,7 +417,7 @@ class LaplacianNormalized:
 
     Args:
         levels: Number of octaves, >= 1, that are separated from the low-frequency rest.
-        optimizer: What follows the filtered gradients.
+        optimizer: The optimizer that gets the filtered gradients.
 
     Raises:
         SettingError: `levels` is out of its range; or, in `render`, the param does not optimise the pixels of images.

@@ -32,7 +32,9 @@ def accentuate(
         float, typer.Option(help="Weight of the change in the early layer; larger values change the photograph less.")
     ] = 4.0,
     crops: Annotated[int, typer.Option(help="Random crops in each step.")] = 16,
-    zoom: Annotated[float, typer.Option(help="Side of the image divided by that of the smallest crop.")] = 1.3,
+    zoom: Annotated[
+        float, typer.Option(help="Largest zoom of a crop: side of the image divided by that of the crop.")
+    ] = 1.3,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate of the Fourier coefficients.")] = 0.05,
     opaque: Annotated[bool, typer.Option("--opaque", help="Leave out the alpha channel.")] = False,

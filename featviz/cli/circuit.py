@@ -27,18 +27,19 @@ from featviz.cli.parsing import find_own, read_image_size
 @app.command(epilog=examples_of("circuit"))
 @expand_groups
 def circuit(
-    unit: Annotated[str, typer.Argument(help="Unit, as LAYER:CHANNEL or logit:CLASS.")],
+    unit: Annotated[str, typer.Argument(help="Unit: LAYER:CHANNEL or logit:CLASS.")],
     *,
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Layer of the inputs, or image. Default: the nearest that all paths to the unit pass."
+            "--from",
+            help="Layer of the inputs, or image. Default: the nearest layer that all paths to the unit pass through.",
         ),
     ] = None,
-    inputs: Annotated[int, typer.Option(help="Excitatory inputs on a page, and inhibitory ones.")] = 8,
+    inputs: Annotated[int, typer.Option(help="Number of excitatory inputs on a page, and of inhibitory ones.")] = 8,
     depth: Annotated[
         int,
-        typer.Option(help="Depth of the linked pages: 1 for the unit's inputs, 2 for theirs, too."),
+        typer.Option(help="Depth of the linked pages. 1: the unit's inputs get pages; 2: their inputs, too."),
     ] = 1,
     groups: Annotated[int, typer.Option(help="Groups into which all inputs of the unit are collapsed.")] = 4,
     family: Annotated[
@@ -69,7 +70,7 @@ def circuit(
     """Show which inputs excite and inhibit a unit, as web pages.
 
     Each input is shown with its image and the weights to the unit, and links to a page of its own inputs. The pages
-    tell by how much the response of the unit falls without its strongest inputs.
+    show by how much the response of the unit falls when its strongest inputs are ablated.
     """
     from featviz.engine import parse_value
     from featviz.io import slug

@@ -35,7 +35,7 @@ def concept(
     """Find the direction of a concept in a layer, from photographs.
 
     It separates photographs that show the concept from others. Use the file with --dictionary FILE: the
-    concept is LAYER~0. It is refused if the photographs cannot be separated better than random ones.
+    concept is LAYER~0. It is refused unless it separates held-out photographs better than random labels.
     """
     from featviz.io import check_output, free_path, slug
 

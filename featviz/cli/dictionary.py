@@ -22,7 +22,7 @@ def dictionary(
     kind: Annotated[
         str,
         typer.Option(
-            help="topk (sparse autoencoder), archetypal (more alike for different seeds), nmf, pca or kmeans."
+            help="topk (sparse autoencoder), archetypal (features differ less between seeds), nmf, pca or kmeans."
         ),
     ] = "topk",
     k: Annotated[
@@ -33,7 +33,9 @@ def dictionary(
         ),
     ] = None,
     per_image: Annotated[int, typer.Option(help="Random positions of each image whose activations are used.")] = 64,
-    steps: Annotated[int, typer.Option(help="Steps of topk and archetypal, of 1024 activations each.")] = 3000,
+    steps: Annotated[
+        int, typer.Option(help="Training steps of topk and archetypal, with 1024 activations each.")
+    ] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of the positions, the first features and the batches.")] = 0,
     compare_seeds: Annotated[
         bool, typer.Option(help="Fit a second time with the next seed, and measure how alike the features are.")

@@ -36,18 +36,22 @@ def diff(
         list[str],
         typer.Argument(
             metavar="NETWORK NETWORK... PHOTOGRAPHS",
-            help="Two networks, or more for checkpoints in the order of training, each as MODEL, MODEL@FILE with a "
-            "file of weights, or FILE for weights of the --model; then a folder of images.",
+            help="Two networks, or more checkpoints in the order of training, then a folder of images. Each network "
+            "is MODEL, MODEL@WEIGHTS, or WEIGHTS, a file that is loaded into the --model.",
         ),
     ],
     *,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Layer of the first network; may be given several times. Default: suggested."),
+        typer.Option(
+            "--layer",
+            help="Layer of the first network; may be given several times. "
+            "Default: the starred ones of `featviz layers`.",
+        ),
     ] = None,
     second_layers: Annotated[
         list[str] | None,
-        typer.Option("--second-layer", help="Layer of the second network. Default: those of the first, or suggested."),
+        typer.Option("--second-layer", help="Layer of the second network. Default: those of the first."),
     ] = None,
     classes: Classes = None,
     judge: Annotated[
@@ -56,7 +60,12 @@ def diff(
     ] = None,
     judge_options: JudgeOptions,
     threshold: Annotated[float, typer.Option(help="Smallest correlation of matched units, in [0, 1].")] = 0.5,
-    most: Annotated[int, typer.Option(help="Largest number of units of each kind, and of classes, on the page.")] = 8,
+    most: Annotated[
+        int,
+        typer.Option(
+            help="Largest number of units of each status (shared, moved, lost, new), and of classes, on the page."
+        ),
+    ] = 8,
     per_class: Annotated[int, typer.Option(help="Images of each class and network.")] = 2,
     size: FullSize = None,
     optimisation: PageStepsOptions,

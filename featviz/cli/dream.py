@@ -33,16 +33,19 @@ def dream(
     ] = None,
     *,
     layer: Annotated[str | None, typer.Option(help="Layer to amplify as a whole, instead of an objective.")] = None,
-    octaves: Annotated[int, typer.Option(help="Number of sizes, from small to that of the image.")] = 4,
-    scale: Annotated[float, typer.Option(help="Ratio of each size to the one before.")] = 1.4,
-    steps: Annotated[int, typer.Option(help="Steps at each size.")] = 10,
+    octaves: Annotated[int, typer.Option(help="Number of octaves, from small to the size of the image.")] = 4,
+    scale: Annotated[float, typer.Option(help="Size ratio of successive octaves.")] = 1.4,
+    steps: Annotated[int, typer.Option(help="Steps per octave.")] = 10,
     strength: Annotated[float, typer.Option(help="Step size; gradients are normalised.")] = 1.0,
     jitter: Annotated[int, typer.Option(help="Maximum random shift before each step, in px.")] = 32,
     smooth: Annotated[
         float, typer.Option(help="Standard deviation in px of a blur of the gradient; 0 for none.")
     ] = 0.0,
     laplacian: Annotated[
-        int, typer.Option(help="Frequency bands of the gradient to make equally strong; 0 for none, 4 is usual.")
+        int,
+        typer.Option(
+            help="Frequency bands (Laplacian pyramid) in which the gradient is normalised; 0: off; usually 4."
+        ),
     ] = 0,
     keep_color: Annotated[
         bool, typer.Option("--keep-color", help="Keep the colours of the image; change only its brightness.")

@@ -76,11 +76,12 @@ def explain(
         list[str] | None,
         typer.Option(
             help="Attribution method, such as gradcam, smoothgrad or \"LRP('zplus')\"; may be given several times. "
-            f"Default: methods that suit the network. There are {METHODS}."
+            f"Default: methods that suit the network. Available: {METHODS}."
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer for methods that attribute to one. Default: the last that they can use.")
+        str | None,
+        typer.Option(help="Layer for methods that read one, such as gradcam. Default: the last one suitable."),
     ] = None,
     network: NetworkOptions,
     own: Own = None,
@@ -98,8 +99,8 @@ def explain(
 ) -> None:
     """Show which parts of an image or text a score comes from.
 
-    The attribution maps of several methods stand side by side. Red raises the score and blue lowers it; a method that
-    separates classes gives each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
+    Shows the attribution maps of several methods side by side. Red raises the score and blue lowers it; methods that
+    compare classes give each a colour. Some methods, such as gradient and smoothgrad, give magnitudes only, in red.
     """
     from featviz.apps.explain.attribution import check_map_output
     from featviz.io import is_file, is_folder
@@ -176,7 +177,7 @@ def examples(
     *,
     layer: Annotated[str, typer.Option(help="Layer of the units, or logit for the classes.")],
     channels: Annotated[
-        str | None, typer.Option(help="Channels of the layer, as 0-15,40, or all. Default: the first eight.")
+        str | None, typer.Option(help="Channels of the layer, e.g. 0-15,40; or all. Default: the first eight.")
     ] = None,
     size: Size = None,
     optimisation: StepsOptions,
@@ -188,7 +189,7 @@ def examples(
 ) -> None:
     """Show the photographs that activate units most.
 
-    A rendered image of each unit stands beside its photographs.
+    Also shows a rendered image of each unit.
     """
     from featviz.io import check_outside, slug
 

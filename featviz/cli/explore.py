@@ -29,7 +29,9 @@ def explore(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help="Folder of the images, also that of a sweep. Default: one in the cache of featviz."
+            "--output",
+            "-o",
+            help="Folder of the images; may be that of a sweep. Default: a folder in the cache of featviz.",
         ),
     ] = None,
 ) -> None:

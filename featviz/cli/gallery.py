@@ -54,11 +54,13 @@ def gallery(
     ] = False,
     photographs: Annotated[
         Path | None,
-        typer.Option(help="Folder of images; those whose file or folder is named after a class are shown beside it."),
+        typer.Option(help="Folder of images; those whose file or folder is named after a class are shown on its card."),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Another model that classifies the images, as for --model."),
+        typer.Option(
+            help="Second model that judges whether the classes are recognised; values as for --model. Default: none."
+        ),
     ] = None,
     judge_options: JudgeOptions,
     matching: MatchOptions,
@@ -72,8 +74,8 @@ def gallery(
 ) -> None:
     """Render a web page of what classes look like to a network.
 
-    Images that are in the folder already are not rendered again. --classes also takes the classes to show, as
-    moon,heart.
+    Images that are in the folder already are not rendered again. --classes takes a file of class names, or the
+    classes to render: all, or e.g. moon,heart.
     """
     network, listed = _split_classes(network)
     classes = [*(chosen or []), *listed]
@@ -105,15 +107,18 @@ def sweep(
     layers: Annotated[
         list[str], typer.Option("--layer", help="Layer, or logit for the classes; may be given several times.")
     ],
-    channels: Annotated[str, typer.Option(help="Channels of each layer, as 0-15,40, or all.")] = "all",
+    channels: Annotated[str, typer.Option(help="Channels of each layer, e.g. 0-15,40; or all.")] = "all",
     neurons: Annotated[
         bool, typer.Option("--neurons", help="Render the neuron at the centre of each channel, not the whole channel.")
     ] = False,
     negative: Annotated[
-        bool, typer.Option("--negative", help="Render the minimum of each unit as well as its maximum.")
+        bool, typer.Option("--negative", help="Also render an image that minimises each unit.")
     ] = False,
     diverse_images: Annotated[
-        int, typer.Option(help="Number of additional, mutually different images per unit; 0, or 2 or more.")
+        int,
+        typer.Option(
+            help="Number of additional images per unit, optimised to differ from each other; 0, or 2 or more."
+        ),
     ] = 0,
     photographs: Annotated[
         Path | None,
@@ -122,7 +127,7 @@ def sweep(
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
+        Path | None, typer.Option(help="CSV file of labels: in each line an image, then its labels.")
     ] = None,
     matching: MatchOptions,
     size: Size = None,

@@ -29,9 +29,11 @@ from featviz.cli.render import check_rate_applies, save
 
 @app.command(epilog=examples_of("replay"))
 def replay(
-    image: Annotated[Path, typer.Argument(help="File of a render, or of a dream on an image.")],
+    image: Annotated[
+        Path, typer.Argument(help="Image file that featviz saved with its recipe, such as a render or a dream.")
+    ],
     model: Annotated[
-        str | None, typer.Option(help="Factory of the network, as FILE.py:FACTORY, if the recipe's is your own.")
+        str | None, typer.Option(help="FILE.py:FACTORY, if the image is of a network of your own.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Weights file, if it is not where the recipe says.")] = None,
     start: Annotated[Path | None, typer.Option(help="Start image, if it is not where the recipe says.")] = None,
@@ -93,10 +95,13 @@ def judge(
     *,
     target: Annotated[
         str | None,
-        typer.Option(help="What the images show, as logit:heart, where they carry no recipe. Needs --model."),
+        typer.Option(help="Unit that images without a recipe show, e.g. logit:heart. Needs --model."),
     ] = None,
     judge: Annotated[
-        str, typer.Option(help="Judging model, as for --model of render: the same classes, trained separately.")
+        str,
+        typer.Option(
+            help="Judging model, with the same classes and trained separately; values as for --model of render."
+        ),
     ],
     judge_options: JudgeOptions,
     model: Annotated[
@@ -153,13 +158,14 @@ def fit_prior(
     ],
     *,
     channels: Annotated[
-        int | None, typer.Option(help="Number of channels: 1, 3, or those of .npy files. Default: 3.")
+        int | None,
+        typer.Option(help="Number of channels: 1, 3, or those of .npy files. Default: 3, or those of --model."),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Side in px of the square to which the middle of each image is cut and resized; with --model, the "
-            "length of each axis, as 16x64x64. Default: 224, or the network's input size."
+            help="Side in px: each image is cropped to the square in its centre, and resized; with --model, the "
+            "length of each axis, e.g. 16x64x64. Default: 224, or the network's input size."
         ),
     ] = None,
     model: Annotated[

@@ -15,7 +15,7 @@ import featviz as fv
 from featviz.cli.loading import load_network
 
 _SIZE_HELP = (
-    "Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video three, as "
+    "Size of the image in px: 224, or 160x320 (height x width). Signals have one length, volumes and video three, e.g. "
     "16x64x64. Default: the network's input size"
 )
 Size = Annotated[str | None, typer.Option(help=f"{_SIZE_HELP}, smaller for drafts.")]
@@ -24,7 +24,7 @@ Quality = Annotated[
     str, typer.Option(help="Quality preset: draft (smaller images, 216 steps), usual (512), best (1536).")
 ]
 Steps = Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of the quality preset.")]
-Seed = Annotated[int, typer.Option(help="Seed of the first image of each unit; further images count up from it.")]
+Seed = Annotated[int, typer.Option(help="Random seed of the first image of each unit; image i has this seed + i.")]
 Param = Annotated[
     str,
     typer.Option(
@@ -38,7 +38,10 @@ Precision = Annotated[
 ]
 Own = Annotated[
     list[str] | None,
-    typer.Option(help="FILE.py:NAME of your own objective, param or transform, to use by name."),
+    typer.Option(
+        help="FILE.py:NAME of your own objective, param or transform, for use by name in expressions; may be given "
+        "several times."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto (the first available of cuda, mps, cpu), cpu, cuda or mps.")]
 RenderOutput = Annotated[
@@ -63,7 +66,7 @@ PageOutput = Annotated[
 ]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class name or index; may be given several times.")]
 Photographs = Annotated[Path, typer.Argument(help="Folder of images; its subfolders are included.")]
-Download = Annotated[bool, typer.Option("--download", help="Allow the download of weights that only the recipe names.")]
+Download = Annotated[bool, typer.Option("--download", help="Allow downloading the weights that the recipe names.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
@@ -87,15 +90,15 @@ class InputOptions:
 
     input_size: Annotated[
         str | None,
-        typer.Option(help="Input size of the network in px, as 224, 160x320 or 16x64x64. Default: the model's own."),
+        typer.Option(help="Input size of the network in px, e.g. 224, 160x320 or 16x64x64. Default: the model's own."),
     ] = None
     mean: Annotated[
         str | None,
-        typer.Option(help="Mean of each channel in [0, 1], as 0.5,0.5,0.5. Default: the model's own."),
+        typer.Option(help="Mean of each channel, in [0, 1] for images, e.g. 0.5,0.5,0.5. Default: the model's own."),
     ] = None
     std: Annotated[
         str | None,
-        typer.Option(help="Standard deviation of each channel, as 0.5,0.5,0.5. Default: the model's own."),
+        typer.Option(help="Standard deviation of each channel, e.g. 0.5,0.5,0.5. Default: the model's own."),
     ] = None
     channel_order: Annotated[
         str | None,
@@ -114,7 +117,7 @@ class InputOptions:
     value_range: Annotated[
         str | None,
         typer.Option(
-            help="Lowest and highest value of signals and volumes, as -1,1. Default: the model's own, or 4 standard "
+            help="Lowest and highest value of signals and volumes, e.g. -1,1. Default: the model's own, or 4 standard "
             "deviations on both sides of the mean."
         ),
     ] = None
@@ -127,22 +130,22 @@ class UntrainedOptions(InputOptions, ModelOptions):  # the bases from the last t
     head: Annotated[
         str | None,
         typer.Option(
-            help="Layer or output with the class logits. Default: the output; of several, the one with as many "
-            "numbers as class names."
+            help="Layer or output with the class logits. Default: the network's output; of several, the one with as "
+            "many numbers as there are class names."
         ),
     ] = None
     outputs: Annotated[
         str | None,
         typer.Option(
-            help="What the outputs are: classes, multilabel, binary or regression. Default: binary for one output, "
-            "multilabel for sigmoids at the end, else classes."
+            help="Type of the outputs: classes (one is right), multilabel (independent labels), binary or regression. "
+            "Default: binary for a single output, multilabel if the network ends in sigmoids, else classes."
         ),
     ] = None
     class_names: Annotated[
         str | None,
         typer.Option(
             "--classes",
-            help="File with the class names in output order, or the texts of open_clip: one per line, or JSON.",
+            help="File of the class names in output order (for open_clip: of the texts), one per line or as JSON.",
         ),
     ] = None
     dictionary: Annotated[
@@ -189,10 +192,10 @@ class JudgeOptions:
 
     judge_weights: Annotated[str, typer.Option(help="Weights of the judge: default, none, or a FILE.")] = "default"
     judge_input_size: Annotated[
-        str | None, typer.Option(help="Input size of the judge in px, as 224 or 160x320. Default: the judge's own.")
+        str | None, typer.Option(help="Input size of the judge in px, e.g. 224 or 160x320. Default: the judge's own.")
     ] = None
     judge_mean: Annotated[
-        str | None, typer.Option(help="Mean of each channel for the judge, as 0.5,0.5,0.5. Default: the judge's own.")
+        str | None, typer.Option(help="Mean of each channel for the judge, e.g. 0.5,0.5,0.5. Default: the judge's own.")
     ] = None
     judge_std: Annotated[
         str | None, typer.Option(help="Standard deviation of each channel for the judge. Default: the judge's own.")
@@ -208,15 +211,13 @@ class JudgeOptions:
         str | None, typer.Option(help="Spatial axes of the judge's input, as for --axes. Default: the judge's own.")
     ] = None
     judge_value_range: Annotated[
-        str | None, typer.Option(help="Lowest and highest value for the judge, as -1,1. Default: the judge's own.")
+        str | None, typer.Option(help="Lowest and highest value for the judge, e.g. -1,1. Default: the judge's own.")
     ] = None
     judge_head: Annotated[
         str | None,
-        typer.Option(help="Layer or output of the judge with the class logits. Default: found."),
+        typer.Option(help="Layer or output of the judge with the class logits. Default: as for --head."),
     ] = None
-    judge_outputs: Annotated[
-        str | None, typer.Option(help="What the judge's outputs are, as for --outputs. Default: measured.")
-    ] = None
+    judge_outputs: Annotated[str | None, typer.Option(help="Type of the judge's outputs, as for --outputs.")] = None
     judge_class_names: Annotated[
         str | None, typer.Option("--judge-classes", help="File with the judge's class names, as for --classes.")
     ] = None
@@ -261,7 +262,7 @@ class PageStepsOptions:
 
     quality: Annotated[
         str | None,
-        typer.Option(help="Take the steps of a quality preset: draft (216), usual (512), best (1536)."),
+        typer.Option(help="Number of steps by quality preset: draft (216), usual (512), best (1536)."),
     ] = None
     steps: Annotated[int | None, typer.Option(help="Optimisation steps. Default: those of --quality, or else 256.")] = (
         None
@@ -308,7 +309,10 @@ class BackendOptions:
 
     backend: Annotated[str, typer.Option(help="local (this process), or ray for a Ray cluster.")] = "local"
     address: Annotated[
-        str, typer.Option(help="Address of the Ray cluster: local starts one, auto finds one that runs.")
+        str,
+        typer.Option(
+            help="Address of the Ray cluster: local starts one on this machine, auto connects to a running one."
+        ),
     ] = "local"
     workers: Annotated[int | None, typer.Option(help="Number of Ray workers. Default: one per core or GPU.")] = None
 
@@ -332,16 +336,16 @@ class MatchOptions:
     match: Annotated[
         str | None,
         typer.Option(
-            help="Folder of photographs to make images natural. Images of a class match the distribution of "
-            "activations and the amplitude spectrum of its photograph with the highest score, taken from the subfolder "
-            "with the name or index of the class if there is one; images of other units match the means of their ten "
-            "best. batch-norm: match the statistics that the network's batch normalisations store."
+            help="Folder of photographs whose distribution of activations and amplitude spectrum the images match, to "
+            "look more natural. A class matches its photograph with the highest score, from the subfolder with its "
+            "name or index if there is one; another unit the average of its ten best (at most a tenth of the folder). "
+            "batch-norm: match the statistics that the network's batch normalisations store."
         ),
     ] = None
     match_weight: Annotated[
         float | None,
         typer.Option(
-            help="Weight of --match, in multiples of the unit's score in the best photograph minus that in noise; with "
+            help="Weight of --match, in multiples of the unit's score in its best photograph minus that in noise; with "
             "batch-norm, of 1.4 standard deviations of its score in noise. Default: 22."
         ),
     ] = None

@@ -21,11 +21,14 @@ def unit(
     *,
     photographs: Annotated[Path, typer.Option(help="Folder of images; its subfolders are labels.")],
     labels: Annotated[
-        Path | None, typer.Option(help="File of labels: lines of an image and its labels, separated by commas.")
+        Path | None, typer.Option(help="CSV file of labels: in each line an image, then its labels.")
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Model that measures how alike photographs are, as for --model. Default: the model itself."),
+        typer.Option(
+            help="Model whose features measure the similarity of photographs; values as for --model. "
+            "Default: the model itself."
+        ),
     ] = None,
     judge_options: JudgeOptions,
     size: Size = None,

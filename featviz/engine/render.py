@@ -94,13 +94,13 @@ def render(
         size: Height and width of the images in px, or one side; for signals and volumes the length of each axis, as
             (4096,). `None` for the size of the param if it sets one, else that of the start image, else the input size
             of the network (4/7 of it for drafts).
-        batch: Number of images of each objective; 1 keeps the number of the param.
+        batch: Number of images of each objective; 1 for the `batch` of the param.
         transforms: One transform or a sequence of them; `()` for none; or text, such as `"lucid"`. `None` for
-            `transforms.STANDARD`, for none with an objective that has the trait `aligned`, for `transforms.NEAR` with a
-            param that has the trait `close_views`, and for those of `featviz.transforms.presets.USUAL` with signals,
-            volumes and video. With several optimised inputs, a dict of these by name of the input; inputs that are not
-            in the dict get the default.
-        optimizer: How the image follows the gradient; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
+            the default: none if an objective has the trait `aligned`, else `transforms.NEAR` if the param has the trait
+            `close_views`, else `transforms.STANDARD` for images, and the entry of `featviz.transforms.presets.USUAL`
+            for signals, volumes and video. With several optimised inputs, a dict of these by name of the input; inputs
+            that are not in the dict get the default.
+        optimizer: Update rule of the leaf tensors; or its text, such as `"Ascent(lr=2.0)"`. `None` for `Adam()`.
         lr: Initial learning rate of Adam, > 0; `None` for that of `optimizer`.
         quality: `"usual"` (512 steps), `"best"` (1536), or `"draft"`: 216 steps, of images with 4/7 of the sides of the
             network's input, at least 128 px, unless a size is given.

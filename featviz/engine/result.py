@@ -181,7 +181,7 @@ class Rendering:
             size: Height and width in px, or one side.
 
         Raises:
-            SettingError: The param has one size only (`param.CPPN` has none), a side is < 1, or there is not one side
+            SettingError: The param has a fixed size (`param.CPPN` has any size), a side is < 1, or there is not one side
                 for each axis.
         """
         if self.redraw is None:

@@ -29,8 +29,8 @@ class Execution:
         channels_last: Store feature maps with their channels last in memory, where the network allows it.
         fold: Fold batch normalisation into the preceding convolution, where that changes no other activation.
         graph: On a CUDA GPU, record whole steps as a CUDA graph where possible, or else the network's passes.
-        benchmark: On a CUDA GPU, measure which algorithm is the fastest for each convolution. This takes seconds for
-            each new number or size of images in a process, and pays for many renders of the same kind.
+        benchmark: On a CUDA GPU, let cuDNN benchmark its convolution algorithms. This takes seconds for each new number
+            or size of images in a process, so it pays off for many renders of the same kind.
         chunk_size: Number of images that run together; `None` for as many as fit in memory.
         max_memory: Largest amount of memory to use, in bytes or as `"4GB"`; `None` for four fifths of what is free.
         tile: Largest side in px of the tiles into which a larger view is cut; `None` for no tiles. For a network of

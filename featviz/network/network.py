@@ -52,8 +52,8 @@ ANOTHER = "make another network with fv.Network(module, inputs=...)"
 class Network:
     """A module with its input specification, its class names and its layer table. Immutable.
 
-    It reads images, whose `size`, `mean` and `std` are given; or text; `tokens` then describes its conversion to token
-    ids. Of a module with several inputs, `inputs` says which ones are optimised, and what the others get.
+    Give `size`, `mean` and `std` for a module that reads images; `tokens` for one that reads text; and `inputs` for one
+    with several inputs, which says which ones are optimised, and the values of the others.
 
     The module is never modified. Eval mode, frozen parameters and hooks are set on a working copy that shares its
     weights. So the module can run elsewhere meanwhile, and several threads can use one network.
@@ -85,7 +85,7 @@ class Network:
             `fv.Given(tensor, per_image=True)` with row *i* for image *i* of a render; `fv.Given(tensor)` as it is,
             whatever the number of images; or a number, text, flag or `None`. They follow the device of the weights.
             Dicts and tuples may hold further ones. A module whose only argument is a dict gets all of them in one.
-        outputs: What the outputs are: `"classes"`, of which one is right; `"multilabel"`, independent labels;
+        outputs: Type of the outputs: `"classes"`, of which one is right; `"multilabel"`, independent labels;
             `"binary"`, one label; or `"regression"`, values without probabilities. `None` to determine it from the
             network: one output is binary, sigmoids at the end are independent labels, anything else is classes. Or a
             dict by head.
@@ -582,7 +582,7 @@ class Network:
             layer: The layer: `"embedding"`, or `"name.embedding"` of one of several combined networks.
 
         Returns:
-            One vector per text, of length 1.
+            One vector of unit norm per text.
 
         Raises:
             SettingError: The network does not embed texts.

@@ -90,7 +90,7 @@ def as_objective(source: ObjectiveSource, own: Mapping[str, Objective] | None = 
     hint = (
         "decorate the function with @objectives.objective('layer')" if callable(source) else "use e.g. 'layer:channel'"
     )
-    raise SettingError(f"an objective must be text or an objective, got {shown(source)}; {hint}")
+    raise SettingError(f"an objective must be text, or have layers and be callable, got {shown(source)}; {hint}")
 
 
 def as_part(source: ObjectiveSource) -> Objective:

@@ -54,7 +54,7 @@ class TotalVariation(_Regularizer):
 
     Signals and volumes have neighbours along each of their axes.
 
-    The score of an image is in [0, 2]. Subtract 1 to 20 times it.
+    The score of an image is in [0, 2]. Usual weights are -1 to -20.
 
     Source: Mahendran and Vedaldi 2014, https://arxiv.org/abs/1412.0035, section 3.2.
     Differs: a mean instead of a sum, so that a weight suits images of any size.

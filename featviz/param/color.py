@@ -90,7 +90,7 @@ class _Clamp(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Standardized:
-    """A sigmoid for each channel, of a canvas whose root mean square is kept between two numbers.
+    """Rescale the canvas to a root mean square between two limits, then apply a sigmoid to each channel.
 
     With bounded values, the optimal signal of a linear unit is the sign of its weights, a square wave. With bounded
     power, it is proportional to the weights, a matched filter. The lower limit rules out a flat signal, which networks

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featviz.checks import check_number, check_size, check_text
+from featviz.checks import check_number, check_size, check_text, check_two_axes
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, Size
 from featviz.io import resize
@@ -65,7 +65,7 @@ class Generator:
         std: Standard deviation of the initial latents, >= 0. With 1, the start is a random image of the module, which
             takes longer to change.
         truncation: Bound t > 0 of each number: latents are t * tanh(leaf / t). `None` for no bound.
-        penalty: Weight of half the squared length of the latent, which is subtracted from the score, >= 0. The
+        penalty: Weight of half the squared L2 norm of the latent, which is subtracted from the score, >= 0. The
             history of scores does not contain it.
         fingerprint: Hash that the weights must have, for recipes; empty for any.
 
@@ -144,7 +144,7 @@ class Generator:
         Raises:
             SettingError: The module does not output images with the network's channels.
         """
-        self._check(channels)
+        self._check(channels, size)
         latent = self.std * rng.normal(*self.shape)
         if self.truncation is not None:  # the leaf whose bounded latent is nearest to the one that was drawn
             latent = self.truncation * (latent / self.truncation).clamp(-0.999, 0.999).atanh()
@@ -152,8 +152,8 @@ class Generator:
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Leaves:
         """Find with Adam latents whose images have the smallest squared error."""
-        self._check(images.shape[1])
-        size = (images.shape[2], images.shape[3])
+        size = tuple(images.shape[2:])
+        self._check(images.shape[1], size)
         start = [torch.zeros(len(images), *self.shape, device=images.device)]
         return fit_leaves(start, partial(self._images, size=size), images, steps=FIT_STEPS, lr=FIT_LR)
 
@@ -206,12 +206,13 @@ class Generator:
         """Return the hash of its text and weights."""
         return hash((repr(self), self.fingerprint))
 
-    def _check(self, channels: int) -> None:
+    def _check(self, channels: int, size: Size) -> None:
         """Run the module on one latent, and check its output.
 
         Raises:
-            SettingError: The module outputs no image with this number of channels.
+            SettingError: The network does not optimise images, or the module outputs none with its channels.
         """
+        check_two_axes(f"Generator({self.name})", size, "use another param, such as param.Fourier()")
         device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
         try:
             with torch.no_grad():

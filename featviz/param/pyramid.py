@@ -21,7 +21,7 @@ MAX_LEVELS = 32
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A Laplacian pyramid: the sum of enlarged canvases, each half as large as the one before.
+    """A Laplacian pyramid: the sum of upsampled canvases, each with half the sides of the one before.
 
     Coarse shapes change as fast as fine detail, because a step of a coarse level changes many pixels together.
 

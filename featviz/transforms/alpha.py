@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featviz.errors import SettingError
 from featviz.interfaces import Shape, TransformTraits
 from featviz.param.color import default_color
 from featviz.param.spectrum import inverse_fft, natural_amplitudes
@@ -39,8 +40,14 @@ class CompositeAlpha:
         return TransformTraits(consumes_alpha=True)
 
     def draw(self, rng: Generators, shape: Shape) -> Spectrum:
-        """Draw the spectrum of each background, and its mean colour."""
+        """Draw the spectrum of each background, and its mean colour.
+
+        Raises:
+            SettingError: The images have one channel, so that nothing is left without alpha.
+        """
         channels, size = shape[0] - 1, shape[1:]
+        if channels < 1:
+            raise SettingError("CompositeAlpha() removes a channel and needs param.Alpha(), --param alpha")
         # Real and imaginary parts of variance 1/2 give complex coefficients of variance 1.
         noise = rng.normal(channels, *size[:-1], size[-1] // 2 + 1, 2) * 0.5**0.5
         return noise, BACKGROUND_MEAN_STD * rng.normal(channels, *[1] * len(size))

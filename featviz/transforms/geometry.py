@@ -133,7 +133,7 @@ class CropOrPadTo:
 class Shift:
     """Shift the image by a random distance and keep its size.
 
-    Pixels that enter are mirrored; after a transform that pads, they have its fill value.
+    Uncovered pixels are filled by reflection, or with the fill value of a preceding padding transform.
 
     Args:
         share: Largest shift in both directions, as a fraction of each side, >= 0.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featviz.checks import check_number
+from featviz.checks import check_number, check_two_axes
 from featviz.errors import SettingError, shown
 from featviz.interfaces import Shape
 from featviz.io.mesh import SHAPES, Mesh, read_mesh, sampling_grid
@@ -69,7 +69,12 @@ class MeshView:
         return () if self.mesh in SHAPES else (self.mesh,)
 
     def draw(self, rng: Generators, shape: Shape) -> tuple[Int[Tensor, " n"], Spectrum]:
-        """Draw the direction of each view, and its background."""
+        """Draw the direction of each view, and its background.
+
+        Raises:
+            SettingError: The images do not have two axes.
+        """
+        check_two_axes("MeshView", shape[1:], "leave it out")
         index = (rng.uniform(1)[:, 0] * self.views).long().clamp(max=self.views - 1)
         return index, CompositeAlpha().draw(rng, (shape[0] + 1, self.size, self.size))
 

@@ -27,7 +27,7 @@ STANDARD: Transforms = (
     Resize(0.57, min_side=112),
     ColorShift(0.3),
 )
-"""The default transforms: views from far and near in changing colours, for images that are robust to all of them.
+"""The default transforms: random shifts, rotations, zooms from 0.6 to 2, and colour shifts.
 
 Views have 0.57 times the sides of the image, at least 112 px: whole objects are in view, at a third of the cost.
 

@@ -300,12 +300,12 @@ USE_A_NETWORK = "use fv.load(name), or fv.Network(module, size=..., mean=..., st
         (lambda: fv.render("motifnet", "stage1"), f"network must be a Network, got str; {USE_A_NETWORK}"),
         (
             lambda: fv.render(toys.plain(), len),
-            "an objective must be text or an objective, got <built-in function len>; "
+            "an objective must be text, or have layers and be callable, got <built-in function len>; "
             "decorate the function with @objectives.objective('layer')",
         ),
         (
             lambda: fv.render(toys.plain(), 3),
-            "an objective must be text or an objective, got 3; use e.g. 'layer:channel'",
+            "an objective must be text, or have layers and be callable, got 3; use e.g. 'layer:channel'",
         ),
         (lambda: fv.render(toys.plain(), []), "there is no objective; give at least one, such as 'layer:channel'"),
         (

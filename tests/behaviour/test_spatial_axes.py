@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from examples import PARAMS, TRANSFORMS
 from torch import nn
 
 import featviz as fv
@@ -286,6 +287,36 @@ def test_what_is_about_pictures_says_so():
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(SettingError) as caught:
         fv.render(small_network(1, (40,)), "0:1", steps=1, progress=None, **arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("size", [(40,), (6, 8, 10)])
+@pytest.mark.parametrize("name", [*PARAMS, *TRANSFORMS])
+def test_every_param_and_transform_renders_signals_and_volumes_or_is_refused(name, size):
+    network = small_network(len(size), size)
+    settings = {"param": PARAMS[name]} if name in PARAMS else {"transforms": TRANSFORMS[name]}
+    try:
+        rendering = fv.render(network, "0:1", steps=2, progress=None, **settings)
+    except SettingError:
+        return
+    assert rendering.images.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"param": PARAMS["Generator"]}, "Generator(Sigmoid) needs images with two axes, got 1; use another param, such "
+         "as param.Fourier()"),
+        ({"transforms": transforms.MeshView("box", 24, 3)}, "MeshView needs images with two axes, got 1; leave it out"),
+        ({"transforms": transforms.CompositeAlpha()}, "CompositeAlpha() removes a channel and needs param.Alpha(), "
+         "--param alpha"),
+    ],
+)  # fmt: skip
+def test_what_needs_images_is_refused_for_a_signal(settings, message):
+    conv = nn.Sequential(nn.Conv1d(1, 3, 3, padding=1))
+    network = fv.Network(conv, size=(40,), mean=(0.0,), std=(1.0,))
+    with pytest.raises(SettingError) as caught:
+        fv.render(network, "0:1", steps=1, progress=None, **settings)
     assert str(caught.value) == message
 
 

@@ -355,7 +355,7 @@ def test_dicts_for_one_input_are_refused():
         )
 
 
-def test_what_works_on_one_input_says_so(tmp_path):
+def test_functions_for_one_input_refuse_several(tmp_path):
     net = matched_pair()
     for name, call in {
         "gallery": lambda: fv.gallery(net, tmp_path / "g"),

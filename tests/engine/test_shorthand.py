@@ -123,7 +123,10 @@ def test_a_bar_is_drawn_by_default_in_terminals_only(monkeypatch, tmp_path):
         ({"optimizer": fv.optimizers.Adam}, "<class 'featviz.optimizers.Adam'> is not an optimizer"),
         ({"transforms": (T.Flip,)}, "<class 'featviz.transforms.geometry.Flip'> is not a transform"),
         ({"transforms": T.Flip}, "<class 'featviz.transforms.geometry.Flip'> is not a transform"),
-        ({"objective": fv.objectives.TotalVariation}, "an objective must be text or an objective, got <class"),
+        (
+            {"objective": fv.objectives.TotalVariation},
+            "an objective must be text, or have layers and be callable, got <class",
+        ),
     ],
     ids=str,
 )

@@ -100,7 +100,10 @@ def test_numbers_must_be_finite(value):
 def test_only_text_and_objectives_can_be_rendered(value):
     with pytest.raises(fv.SettingError) as caught:
         fv.render(toys.plain(), [value], steps=1)
-    assert str(caught.value) == f"an objective must be text or an objective, got {value!r}; use e.g. 'layer:channel'"
+    assert (
+        str(caught.value)
+        == f"an objective must be text, or have layers and be callable, got {value!r}; use e.g. 'layer:channel'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_spectrum_of_recordings_is_found(kind, tmp_path):
     check_render(made, prior, tmp_path)
 
 
-def test_channels_that_go_together_share_an_axis(tmp_path):
+def test_correlated_channels_share_a_color_axis(tmp_path):
     made = network((128,), channels=2)
     common = noise(8, 1, (2048,), 1.0)
     prior = fv.fit_prior(list(torch.cat([common, -0.5 * common], 1)), network=made)

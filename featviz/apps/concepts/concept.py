@@ -160,7 +160,7 @@ class Concept:
 
     @property
     def vector(self) -> Float[Tensor, " channels"]:
-        """The direction, of length 1."""
+        """The direction, of unit norm."""
         return self.dictionary.encoder[0]
 
     @property

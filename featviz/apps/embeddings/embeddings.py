@@ -136,7 +136,7 @@ class Embeddings:
             AddressError: There is no such name.
             SettingError: `count` is < 1.
 
-        Source: Mikolov et al. 2013, https://aclanthology.org/N13-1090, section 4, with vectors of length 1 (3CosAdd in
+        Source: Mikolov et al. 2013, https://aclanthology.org/N13-1090, section 4, with vectors of unit norm (3CosAdd in
         Levy and Goldberg 2014, https://aclanthology.org/W14-1618).
         """
         count = check_count("count", count)

@@ -52,7 +52,7 @@ class Neighbours:
 
 
 def unit(vector: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """Return vectors of length 1; those without a direction become 0.
+    """Return vectors of unit norm; those without a direction become 0.
 
     Args:
         vector: Any vectors, along the last dimension.

@@ -155,7 +155,7 @@ def _puts_out_classes(network: fv.Network, name: str) -> bool:
 
 
 def _unit_ranks(values: Float[Tensor, "n channels"]) -> Float[Tensor, "n channels"]:
-    """Return the ranks of each row, centred and of length 1."""
+    """Return the ranks of each row, centred and of unit norm."""
     ranked = ranks(values.T).T.double()
     centred = ranked - ranked.mean(1, keepdim=True)
     return (centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)).float()

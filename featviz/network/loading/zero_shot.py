@@ -102,7 +102,7 @@ class ZeroShot(nn.Module):
         return (SCALE if self.scale is None else self.scale) * cosines + self.bias
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Return the embedding of each text, of length 1.
+        """Return the embedding of each text, of unit norm.
 
         Args:
             texts: One or more texts.

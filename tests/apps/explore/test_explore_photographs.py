@@ -92,7 +92,7 @@ def test_a_method_that_does_not_apply_says_why(listening, upload):
     assert unknown.status_code == 400 and unknown.json()["error"].startswith("method must be one of gradcam, gradient")
 
 
-def test_a_photograph_is_taken_apart_on_a_page(listening, upload):
+def test_the_blocks_of_a_photograph_are_a_page(listening, upload):
     pytest.importorskip("sklearn")
     body = {"page": listening.page, "upload": upload["id"], "layer": "conv2"}
     job = started(listening.post("api/blocks", **body))

@@ -159,7 +159,7 @@ def _undisturbed_process() -> Iterator[None]:
 
 
 def _normalise(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors of length 1."""
+    """Return vectors of unit norm."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
