@@ -154,7 +154,7 @@ class _TinyGradients:
 
     def __init__(self, leaves: Leaves) -> None:
         self._leaves = [leaf for leaf in leaves if leaf.requires_grad and leaf.numel()]
-        counts = {len(leaf) if leaf.ndim else 1 for leaf in self._leaves}
+        counts = set(map(_row_count, self._leaves))
         self._count = counts.pop() if len(counts) == 1 else 1
         self._factor: Tensor | None = None
         self._had_gradient: Tensor | None = None
@@ -165,7 +165,7 @@ class _TinyGradients:
 
         Waits for the device until each image has had a gradient, except while the step is recorded.
         """
-        grads = [_as_real(leaf.grad) for leaf in self._leaves if leaf.grad is not None]
+        grads = [leaf.grad for leaf in self._leaves if leaf.grad is not None]
         if not grads:
             return
         is_recorded = grads[0].is_cuda and torch.cuda.is_current_stream_capturing()
@@ -173,8 +173,7 @@ class _TinyGradients:
             self._measure(grads)
         if self._factor is not None:
             for grad in grads:
-                factor = self._factor.view(-1, *[1] * (grad.ndim - 1)) if grad.ndim else self._factor[0]
-                grad.mul_(factor).clamp_(-MAX_GRADIENT, MAX_GRADIENT)
+                _multiply_rows(grad, self._factor).clamp_(-MAX_GRADIENT, MAX_GRADIENT)
 
     def _measure(self, grads: list[Tensor]) -> None:
         """Set the factors of images that have a gradient for the first time."""
@@ -190,8 +189,14 @@ class _TinyGradients:
             self._factor = None
 
 
-def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+def _row_count(leaf: Tensor) -> int:
+    """Return the length of the first dimension; 1 for a single number."""
+    return len(leaf) if leaf.ndim else 1
+
+
+def _multiply_rows(grad: Tensor, factor: Float[Tensor, " rows"]) -> Tensor:
+    """Multiply each row of a gradient by its own factor, in place."""
+    return grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)) if grad.ndim else factor[0])
 
 
 class _RecordableAdam(_AnchoredAdam):
@@ -283,7 +288,8 @@ def _check_inner(owner: object, optimizer: object) -> None:
 class Normalized:
     """Scale the gradient of each image to a root mean square of 1 for another optimizer.
 
-    With `Ascent` the rate alone then sets the length of a step. Tensors that a batch shares are scaled on their own.
+    With `Ascent` the rate alone then sets the length of a step. Tensors that several images share are scaled on their
+    own.
 
     Args:
         optimizer: The optimizer that gets the scaled gradients.
@@ -315,7 +321,8 @@ class Normalized:
 class Clipped:
     """Limit the root mean square of the gradient of each image for another optimizer.
 
-    Gradients with a larger root mean square are scaled down and keep their direction. Tensors that a batch shares are limited on their own.
+    Gradients with a larger root mean square are scaled down and keep their direction. Tensors that several images
+    share are limited on their own.
 
     Args:
         most: Largest root mean square, > 0.
@@ -358,17 +365,20 @@ class _ScaledGradients:
         return state_of(self.stepper)
 
     def step(self) -> None:
-        for leaves in self._groups():
+        for count, grads in self._groups().items():
             # One root mean square per image over all of its tensors, so that the direction of its gradient stays.
-            factor = self.factor(_rms([leaf.grad.flatten(1) for leaf in leaves]))
-            for leaf in leaves:
-                leaf.grad.mul_(factor.view(-1, *[1] * (leaf.ndim - 1)))
+            factor = self.factor(_rms([grad.reshape(count, -1) for grad in grads]))
+            for grad in grads:
+                _multiply_rows(grad, factor)
         self.stepper.step()
 
-    def _groups(self) -> list[list[Any]]:
-        """Group the tensors that have a gradient by their length: those of the images apart from shared ones."""
-        optimised = [leaf for leaf in self.leaves if leaf.grad is not None]
-        return [[leaf for leaf in optimised if len(leaf) == count] for count in {len(leaf) for leaf in optimised}]
+    def _groups(self) -> dict[int, list[Tensor]]:
+        """Group the gradients by their number of rows: those of the images apart from those of shared tensors."""
+        groups: dict[int, list[Tensor]] = {}
+        for leaf in self.leaves:
+            if leaf.grad is not None:
+                groups.setdefault(_row_count(leaf), []).append(leaf.grad)
+        return groups
 
 
 # ---------------------------------------------------------------------------------------------- gradient filters

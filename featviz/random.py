@@ -194,6 +194,30 @@ def global_sources(device: torch.device) -> list[torch.Generator]:
     return [torch.default_generator, *more]
 
 
+@contextmanager
+def keep_global_state(device: torch.device) -> Iterator[list[torch.Generator]]:
+    """Restore the caller's global random state at the end of a context, in which no other thread changes it.
+
+    Args:
+        device: Where the code in the context runs.
+
+    Yields:
+        The generators of `global_sources`, which the context may seed.
+    """
+    sources = global_sources(device)
+    with _global_state:
+        callers = [source.get_state() for source in sources]
+        try:
+            yield sources
+        finally:
+            _set_states(sources, callers)
+
+
+def _set_states(sources: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
+    for source, state in zip(sources, states, strict=True):
+        source.set_state(state)
+
+
 class Chance:
     """A reproducible global random state for networks that draw random numbers as they run.
 
@@ -205,21 +229,20 @@ class Chance:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._sources = global_sources(device)
-        self._initial = [torch.Generator(source.device).manual_seed(0).get_state() for source in self._sources]
+        self._device = device
+        sources = global_sources(device)
+        self._initial = [torch.Generator(source.device).manual_seed(0).get_state() for source in sources]
         self._states = self._initial
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Replace the global random state within a context, and restore the caller's at its end or after an error."""
-        with _global_state:
-            callers = [source.get_state() for source in self._sources]
+        with keep_global_state(self._device) as sources:
+            _set_states(sources, self._states)
             try:
-                self._set(self._states)
                 yield
             finally:
-                self._states = [source.get_state() for source in self._sources]
-                self._set(callers)
+                self._states = [source.get_state() for source in sources]
 
     @contextmanager
     def rewound(self) -> Iterator[None]:
@@ -234,10 +257,6 @@ class Chance:
     def used(self) -> bool:
         """Whether the network has drawn any number."""
         return not all(map(torch.equal, self._states, self._initial))
-
-    def _set(self, states: Sequence[Tensor]) -> None:
-        for source, state in zip(self._sources, states, strict=True):
-            source.set_state(state)
 
 
 def noise_images(count: int, channels: int, size: Size) -> Float[Tensor, "count channel *size"]:

@@ -84,7 +84,6 @@ def test_tiny_gradients_of_an_image_are_multiplied_by_one_power_of_two():
         [torch.full((3, 4), 1e-12), torch.full((1, 7), 1e-12)],  # of shared tensors
         [torch.tensor(1e-12)],
         [torch.full((2, 3), 1e-12), torch.zeros(2, 0)],
-        [torch.full((2, 3), 1e-12, dtype=torch.complex64)],
         [torch.full((2, 3), 1e-12, dtype=torch.float64)],
     ],
     ids=str,
@@ -313,3 +312,13 @@ class Canvas:
 
 class PixelCanvas(Canvas):
     traits = ParamTraits(pixels=True)
+
+
+@pytest.mark.parametrize("optimizer", [fv.optimizers.Normalized(), fv.optimizers.Clipped(0.1)])
+def test_gradients_of_any_shape_are_scaled(optimizer):
+    leaves = [torch.zeros(2, requires_grad=True), torch.zeros((), requires_grad=True), torch.zeros(2, 3, 4)]
+    leaves[0].grad, leaves[1].grad = torch.tensor([3.0, -4.0]), torch.tensor(5.0)
+    optimizer.begin(leaves, 1).step()
+    scale = 1.0 if isinstance(optimizer, fv.optimizers.Normalized) else 0.1
+    assert torch.allclose(leaves[0], torch.tensor([-scale, scale]))
+    assert leaves[1].item() == pytest.approx(-scale)

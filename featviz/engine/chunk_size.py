@@ -91,7 +91,7 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
     if math.prod(whole) < LARGE_VIEW or ratio < LARGE_RATIO or any(map(operator.lt, whole, part)):
         return
     with torch.no_grad():
-        images = job.images(job.leaves_of(group))
+        images = job.images(job.rows_of(job.leaves, group))
         corner, _ = job.view.transformed(images, new_draws(Generators(range(count))))
         for axis, side in enumerate(part, start=2):
             corner = corner.narrow(axis, 0, side)
@@ -109,14 +109,14 @@ def _check_views_fit(job: Job, forward: Forward, group: slice) -> None:
 def _bytes_per_image(job: Job, forward: Forward, group: slice) -> float:
     """Estimate the peak memory of one image in bytes, from a forward pass of the smallest group."""
     count = group.stop - group.start
-    leaves = [leaf.detach().requires_grad_() for leaf in job.leaves_of(group)]
+    leaves = [leaf.detach().requires_grad_() for leaf in job.rows_of(job.leaves, group)]
 
     def run() -> object:
         views, _ = job.view.transformed(job.images(leaves), new_draws(Generators(range(count))))
-        return forward(job.view.tiles[0].cut(views), rows=group)
+        return forward(job.view.tiles_of(views)[0].cut(views), rows=group)
 
     known = _image_bytes.setdefault(job.network, {})
-    key = (job.layers, job.size, job.view.tile, job.execution, repr(job.param))
+    key = (job.layers, job.size, job.view.tile, job.execution, repr(job.param), repr(job.view.transforms))
     if key not in known:
         with forward.trial():
             known[key] = PEAK_RATIO * saved_bytes(run, aside=job.network.storages) / count

@@ -115,25 +115,40 @@ class Chunks:
         return torch.cat(scores), Gradients.joined(gradients) if gradients else None
 
     @torch.no_grad()
-    def score(self, view: View) -> Float[Tensor, " n"]:
-        """Score every image as it is now, in one random draw of a view. The score is the mean over its tiles."""
+    def score(self, view: View, leaves: Leaves, done: float) -> Float[Tensor, " n"]:
+        """Score every image in one random draw of a view. The score is the mean over its tiles.
+
+        Args:
+            view: How the network sees the images.
+            leaves: The leaf tensors of all images, as they are at the start or now.
+            done: Fraction of the render that is done, in [0, 1].
+        """
         job, scores = self._job, []
         # Larger tiles than those of the render are not known to fit in memory beside others.
         larger = math.prod(view.tile) > math.prod(job.view.tile)
         chunks = [small for chunk in self._all for small in self._split(chunk, 1)] if larger else self._all
         for chunk in chunks:
-            images = job.images(job.leaves_of(chunk.rows))
+            images = job.images(job.rows_of(leaves, chunk.rows))
             chunk.draws.settle()
             views, move = view.transformed(images, new_draws(chunk.draws.rng))
-            tiles = [self._score(tile.cut(views), images, _then(move, tile), chunk.rows, 1.0) for tile in view.tiles]
+            tiles = [
+                self._score(tile.cut(views), images, _then(move, tile), chunk.rows, done)
+                for tile in view.tiles_of(views)
+            ]
             scores.append(torch.stack(tiles).mean(0))
         return torch.cat(scores)
 
     @property
-    def draws(self) -> StepDraws | None:
-        """Draws of the transforms where all images run in one pass; else `None`."""
-        is_one_pass = len(self._all) == 1 and len(self._job.view.tiles) == 1
-        return self._all[0].draws if is_one_pass else None
+    def obstacle(self) -> str:
+        """Why images do not run in one pass; empty if they do."""
+        if len(self._all) > 1:
+            return "the batch is split"
+        return "the views are cut into tiles" if len(self._job.view.tiles) > 1 else ""
+
+    @property
+    def draws(self) -> StepDraws:
+        """Draws of the transforms where all images run in one pass."""
+        return self._all[0].draws
 
     def gradients(
         self, draw: DrawFunction, done: Tensor, redirect: Bool[Tensor, " n"] | None
@@ -194,7 +209,7 @@ class Chunks:
             scores = score(views, images, move)
             (-scores.sum()).backward(inputs=leaves)  # an objective may read weights of the user's that need gradients
         else:
-            scores = _backward_by_tiles(score, job.view.tiles, views, images, leaves, move)
+            scores = _backward_by_tiles(score, job.view.tiles_of(views), views, images, leaves, move)
         if not is_whole:
             _copy_gradients(leaves, job.leaves, rows)
         return scores.detach(), Gradients.of(images, views) if want_gradients else None

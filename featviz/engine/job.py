@@ -204,9 +204,9 @@ class Job:
         """Compute the images in [0, 1] from leaf tensors."""
         return self.param.images(leaves, self.size)
 
-    def leaves_of(self, rows: slice) -> Leaves:
-        """Return the rows of the leaf tensors; the whole tensors where images share them."""
-        return self.leaves if param_traits_of(self.param).couples_batch else [leaf[rows] for leaf in self.leaves]
+    def rows_of(self, leaves: Leaves, rows: slice) -> Leaves:
+        """Return the rows of leaf tensors of all images; the whole tensors where images share them."""
+        return leaves if param_traits_of(self.param).couples_batch else [leaf[rows] for leaf in leaves]
 
     def scores(self, acts: Activations, rows: slice) -> Float[Tensor, " n"]:
         """Score images, each by its own objective.

@@ -131,7 +131,7 @@ class Monitor:
         minimises: Sequence[bool] = (),
     ) -> None:
         self.names, self._minimises = names, minimises or [False] * len(names)
-        self._redirect_steps = min(REDIRECT_STEPS, steps // 2)
+        self._redirect_steps, self._zero_steps = min(REDIRECT_STEPS, steps // 2), zero_steps
         self._last_check = max(self._redirect_steps, zero_steps) + CHECK_STEPS[-1]
         # Checks wait for the device, so they get rarer: 1, 2, 4, 8 and 16 steps after gradients are the network's own.
         starts = (self._redirect_steps, max(self._redirect_steps, zero_steps))
@@ -239,16 +239,19 @@ class Monitor:
         if not self._scores:
             return {}
         finite = self._scores[-1].isfinite().cpu()
-        scores = torch.stack(self._scores)
-        constant = (scores == scores[0]).all(0).cpu()
-        dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
         if not finite.any():
             raise RenderError(self._not_finite(slice(None)))
+        scores = torch.stack(self._scores)
+        constant, is_zero_allowed = (scores == scores[0]).all(0).cpu(), self.steps <= self._zero_steps
+        dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
+        dead &= not is_zero_allowed
         found = {
             i: self._no_gradient(self._minimises[i]) if finite[i] else self._not_finite(i)
             for i in (dead | ~finite).nonzero().flatten().tolist()
         }
-        suspect = ~dead & finite & (torch.ones_like(finite) if moved is None else moved)
+        suspect = ~dead & finite & (not is_zero_allowed)
+        if moved is not None:
+            suspect &= moved
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
             found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
         return found

@@ -14,9 +14,10 @@ from torch import Tensor
 from featviz.engine.argument_checks import check_start, unchecked
 from featviz.engine.chunks import Chunks
 from featviz.engine.entry_point import entry_point
+from featviz.engine.interrupts import delay_interrupt
 from featviz.engine.job import Job
 from featviz.engine.malloc import keep_freed_memory
-from featviz.engine.monitor import Gradients, Monitor
+from featviz.engine.monitor import Monitor
 from featviz.engine.presets import Preset, find_preset
 from featviz.engine.reporting import Reporter, copy_images
 from featviz.engine.result import Rendering, Robustness
@@ -32,6 +33,7 @@ from featviz.engine.start import Start
 from featviz.engine.step_graphs import StepGraphs
 from featviz.errors import SettingError, first_line, warn
 from featviz.interfaces import (
+    Leaves,
     ObjectiveLike,
     Optimizer,
     Param,
@@ -139,8 +141,7 @@ def render(
     last = steps if until is None else min(until, steps)
     current_images = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current_images)
-    first_sample = _sample(job)
-    first_leaves = [leaf.detach().clone() for leaf in job.leaves] if network.inputs else []
+    first_leaves = [leaf.detach().clone() for leaf in job.leaves]
     kept: dict[int, Tensor] = {}
     done, stopped = 0, False
     with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
@@ -148,8 +149,8 @@ def render(
         graphs = StepGraphs(job, chunks, stepper, steps, last)
         try:
             while done < last:
-                monitor.record(*_step(chunks, graphs, stepper, monitor, steps))
-                done += 1
+                _step(chunks, graphs, stepper, monitor, steps)
+                done = monitor.steps
                 if done in snapshots:
                     kept[done] = copy_images(current_images)
                 report(done)
@@ -158,9 +159,10 @@ def render(
         except Exception as error:
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
             raise
+        done = monitor.steps
         graphs.close()
         try:
-            robustness = _robustness(job, chunks, monitor.history(done), robustness_views)
+            robustness = _robustness(job, chunks, first_leaves, done, steps, robustness_views)
         except KeyboardInterrupt:
             robustness, stopped = None, True
     if done and isinstance(own_param, InputParams):
@@ -168,7 +170,7 @@ def render(
     used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
     stopped_at = done if stopped or done < steps else None
     recipe = replace(job.recipe(optimizer, steps), execution=repr(used), until=stopped_at)
-    has_moved = (_sample(job) - first_sample).abs().flatten(1).amax(1) > MOVED
+    has_moved = (_sample(job, job.leaves) - _sample(job, first_leaves)).abs().flatten(1).amax(1) > MOVED
     with torch.no_grad():
         images = job.images(job.leaves).cpu()
     problems = monitor.problems(has_moved)
@@ -189,25 +191,26 @@ def render(
     )
 
 
-def _step(
-    chunks: Chunks, graphs: StepGraphs, stepper: Stepper, monitor: Monitor, steps: int
-) -> tuple[Float[Tensor, " n"], Gradients | None]:
-    """Make a step, by replaying a recorded one where that is possible.
+def _step(chunks: Chunks, graphs: StepGraphs, stepper: Stepper, monitor: Monitor, steps: int) -> None:
+    """Make a step, by replaying a recorded one where that is possible, and record its scores.
 
-    Returns:
-        The score of each image, and which images got a gradient where the monitor wants to know.
+    Ctrl-C comes before or after the update of the leaf tensors and its record, so that a recipe has the right number of
+    steps.
     """
     done, wanted = monitor.steps, monitor.wants_gradients
     if not wanted:
-        scores = graphs.step(done, monitor.redirect)
-        if scores is not None:
-            return scores, None
+        with delay_interrupt():
+            scores = graphs.step(done, monitor.redirect)
+            if scores is not None:
+                monitor.record(scores)
+                return
     # Passes are recorded by themselves only where whole steps are not.
     scores, gradients = chunks.backward(
         done / steps, redirect=monitor.redirect, want_gradients=wanted, graph=bool(graphs.obstacle)
     )
-    stepper.step()
-    return scores, gradients
+    with delay_interrupt():
+        stepper.step()
+        monitor.record(scores, gradients)
 
 
 def _completed(
@@ -231,10 +234,10 @@ def _completed(
     return own, as_transforms(check_one(network, "transforms", transforms))
 
 
-def _sample(job: Job) -> Float[Tensor, "n c *size2"]:
-    """Return some pixels of the images, at equal distances along each axis."""
+def _sample(job: Job, leaves: Leaves) -> Float[Tensor, "n c *size2"]:
+    """Return some pixels of images, at equal distances along each axis."""
     with torch.no_grad():
-        images = job.images(job.leaves)
+        images = job.images(leaves)
         some: tuple[Any, ...] = (..., *[slice(None, None, SAMPLE_STRIDE)] * (images.ndim - 2))
         return images[some].clone().cpu()
 
@@ -273,15 +276,22 @@ def _begin(optimizer: Optimizer, job: Job, steps: int) -> Stepper:
     return optimizer.begin(job.leaves, steps)
 
 
-def _robustness(job: Job, chunks: Chunks, history: Float[Tensor, "steps n"], views: int | None) -> Robustness | None:
-    """Score the finished images without transforms and in new random views; `None` where that is not possible."""
-    views = min(MAX_VIEWS, max(MIN_VIEWS, len(history) // STEPS_PER_VIEW)) if views is None else views
+def _robustness(
+    job: Job, chunks: Chunks, first_leaves: Leaves, done: int, steps: int, views: int | None
+) -> Robustness | None:
+    """Score the finished images without transforms and in new random views; `None` where that is not possible.
+
+    All scores, also that of the start, have the weights that the objectives have after the last step.
+    """
+    views = min(MAX_VIEWS, max(MIN_VIEWS, done // STEPS_PER_VIEW)) if views is None else views
     plain = job.plain_view() if views else None
     if plain is None:
         return None
+    share = done / steps if done else 1.0
     try:
-        augmented = torch.stack([chunks.score(job.view) for _ in range(views)]).cpu()
-        return Robustness(chunks.score(plain).cpu(), augmented, history[0] if len(history) else augmented.mean(0))
+        augmented = torch.stack([chunks.score(job.view, job.leaves, share) for _ in range(views)]).cpu()
+        start = chunks.score(job.view, first_leaves, share).cpu() if done else augmented.mean(0)
+        return Robustness(chunks.score(plain, job.leaves, share).cpu(), augmented, start)
     except Exception as error:  # finished images are worth more than their robustness
         warn(f"the finished images could not be scored: {first_line(error)}")
         return None

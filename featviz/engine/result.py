@@ -54,7 +54,7 @@ class Robustness:
     Args:
         clean: Score of each image without transforms.
         augmented: Score in new random views, through the transforms of the render.
-        start: Score at the first step.
+        start: Score of the initial image in one random view.
     """
 
     clean: Float[Tensor, " n"]
@@ -181,8 +181,8 @@ class Rendering:
             size: Height and width in px, or one side.
 
         Raises:
-            SettingError: The param has a fixed size (`param.CPPN` has any size), a side is < 1, or there is not one side
-                for each axis.
+            SettingError: The param has a fixed size (unlike `param.CPPN`), a side is < 1, or there is not one side for
+                each axis.
         """
         if self.redraw is None:
             if self.recipe.inputs:

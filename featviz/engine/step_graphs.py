@@ -93,27 +93,37 @@ class StepGraphs:
         Returns:
             The scores; `None` where the step has to run without a graph. Nothing has changed then.
         """
-        draws = None if self.obstacle or not done else self._chunks.draws
-        found = draws.ahead() if draws else None
-        if draws is None or found is None:
-            if done and not self.obstacle:
-                self._end("the transforms draw step by step" if draws else "the batch is split")
+        if self.obstacle or not done:
             return None
         try:
+            block, index = self._position()
             recording = self._recording
             # `Monitor.redirect` is the same tensor until it changes, so comparing identities needs no synchronisation.
-            if recording is None or found[0] is not self._block or redirect is not self._redirect:
-                recording = self._begin(found[0], redirect)
-            if not self.replayed or self._expected_step != done:
-                recording.seek(done, found[1])
+            if recording is None or block is not self._block or redirect is not self._redirect:
+                recording = self._begin(block, redirect)
+            if self._expected_step != done:
+                recording.seek(done, index)
             recording.replay()
         except NotRecordableError as error:
             self._end(str(error))
             return None
-        draws.next()
+        self._chunks.draws.next()
         self._expected_step = done + 1
         self.replayed += 1
         return self._scores[done]
+
+    def _position(self) -> tuple[Block, int]:
+        """Return the block of draws of the next step, and the step's index in it.
+
+        Raises:
+            NotRecordableError: The images do not run in one pass, or draws cannot be made ahead.
+        """
+        if self._chunks.obstacle:
+            raise NotRecordableError(self._chunks.obstacle)
+        position = self._chunks.draws.ahead()
+        if position is None:
+            raise NotRecordableError("the transforms draw step by step")
+        return position
 
     def close(self) -> None:
         """Free the graphs and their memory."""

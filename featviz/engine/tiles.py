@@ -53,11 +53,8 @@ def tile_size(view: Size, max_tile: int | None) -> Size:
 def tiles(view: Size, tile: Size) -> list[Tile]:
     """Cover a view with overlapping tiles of one size."""
     spans = [_spans(side, length) for side, length in zip(view, tile, strict=True)]
-    found = []
-    for along in product(*spans):  # columns change fastest
-        part = tuple(slice(start, start + length) for (start, _), length in zip(along, tile, strict=True))
-        found.append(Tile(part, outer([weights for _, weights in along])))
-    return found
+    # Columns change fastest.
+    return [Tile(tuple(part for part, _ in along), outer([each for _, each in along])) for along in product(*spans)]
 
 
 def _overlap(length: int) -> int:
@@ -76,11 +73,14 @@ def _shortest(side: int, max_length: int) -> int:
     return min(max_length, -(-(side + (count - 1) * OVERLAP) // (count * ALIGN)) * ALIGN)
 
 
-def _spans(side: int, length: int) -> list[tuple[int, Float[Tensor, " length"]]]:
-    """Return the start of each tile along a side, and its weights: linear ramps over the overlaps."""
+def _spans(side: int, length: int) -> list[tuple[slice, Float[Tensor, " length"]]]:
+    """Return where each tile lies along a side, and its weights: linear ramps over the overlaps.
+
+    A single tile is the whole side, however long it is: transforms may draw the size of each view.
+    """
     count = _count(side, length)
     if count == 1:
-        return [(0, torch.ones(side))]
+        return [(slice(None), torch.ones(side))]
     overlap = _overlap(length)
     align = min(ALIGN, overlap)
     # Evenly spaced, then rounded to the alignment; the last tile ends with the view.
@@ -96,4 +96,5 @@ def _spans(side: int, length: int) -> list[tuple[int, Float[Tensor, " length"]]]
         falling = ramp.flip(0) if start + length < side else torch.full_like(ramp, overlap)
         row[start : start + length] = torch.minimum(rising, falling).clamp(max=overlap)
     weights /= weights.sum(0)
-    return [(start, row[start : start + length]) for row, start in zip(weights, starts, strict=True)]
+    parts = [slice(start, start + length) for start in starts]
+    return [(part, row[part]) for row, part in zip(weights, parts, strict=True)]

@@ -87,8 +87,13 @@ class View:
 
     @cached_property
     def tiles(self) -> Sequence[Tile]:
-        """The tiles of a view."""
+        """The tiles of a view of the usual size."""
         return tiles(self.size, self.tile)
+
+    def tiles_of(self, views: Float[Tensor, "n c *size"]) -> Sequence[Tile]:
+        """Return the tiles of views, which are larger or smaller than usual where transforms draw their size."""
+        size = size_of(views)
+        return self.tiles if len(self.tiles) == 1 or size == self.size else tiles(size, self.tile)
 
     def check(self, objective: ObjectiveLike) -> None:
         """Check that an objective can be scored on this view.

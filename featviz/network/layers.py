@@ -17,6 +17,8 @@ from featviz.interfaces import Shape, Size
 from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
+CLASS_PREFIXES = ("logit", "prob")
+"""Prefixes of addresses of classes: the logit, or the probability after the softmax. Layers of this name are quoted."""
 MAX_ROWS = 40
 """Largest number of layers that the text of a table shows."""
 LONG_RUN = 8
@@ -198,10 +200,11 @@ class LayerTable:
 def as_typed(name: str) -> str:
     """Return the name of a layer as an objective needs it: in double quotes, unless it is plain.
 
-    >>> as_typed("layer1.0.conv1"), as_typed("block4.block4-1"), as_typed("")
-    ('layer1.0.conv1', '"block4.block4-1"', '""')
+    >>> as_typed("layer1.0.conv1"), as_typed("block4.block4-1"), as_typed("prob")
+    ('layer1.0.conv1', '"block4.block4-1"', '"prob"')
     """
-    return name if re.fullmatch(r"[\w.]+(#\d+)?~?", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
+    is_plain = re.fullmatch(r"[\w.]+(#\d+)?~?", name, re.ASCII) and name not in CLASS_PREFIXES
+    return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
 def _parents(name: str) -> Iterator[str]:

@@ -399,7 +399,7 @@ class Network:
         return made
 
     def _labelled(
-        self, name: str, weights: str, heads: Mapping[str, Sequence[str]], outputs: Any, smooth_pools: bool
+        self, name: str, weights: str | None, heads: Mapping[str, Sequence[str]], outputs: Any, smooth_pools: bool
     ) -> Network:
         """Return the same network under a name, with other heads and kinds of outputs.
 
@@ -430,7 +430,7 @@ class Network:
         if OUTPUT not in self.heads:
             raise SettingError(f"{self.label} has the heads {', '.join(self.heads)}; give their names in fv.Network")
         names = in_output_order(classes)
-        return self._labelled(self.name, self.weights or "", {self.head: names}, self.outputs, self.smooth_pools)
+        return self._labelled(self.name, self.weights, {self.head: names}, self.outputs, self.smooth_pools)
 
     def copied(self) -> Network:
         """Return the same network with a copy of its module, whose weights can change apart from those of this one."""

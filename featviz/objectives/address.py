@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 from featviz.errors import AddressError, caret
 from featviz.interfaces import Position
-
-CLASS_PREFIXES = ("logit", "prob")
-"""Prefixes that address a class instead of a layer: its logit, or its probability after the softmax."""
+from featviz.network.layers import CLASS_PREFIXES
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _END = r"(?=\s*(?:[-+*/),@]|$))"
@@ -45,6 +43,7 @@ class Address:
         channel: Index of the channel, from 0; for a class its index or name. `None` for the whole layer.
         at: Position of the neuron; `None` for the whole channel.
         network: Name of the one of several combined networks that has the class; empty for a single network.
+        is_layer: The layer is one that is named `logit` or `prob` itself, which is written in quotes.
 
     >>> Address.parse("inception4a:476@7,7")
     Address(layer='inception4a', channel=476, at=(7, 7), network='')
@@ -58,6 +57,7 @@ class Address:
     channel: int | str | None = None
     at: Position | None = None
     network: str = ""
+    is_layer: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -95,11 +95,17 @@ class Address:
             network = _unquote(match["network"] or "")
             return cls(match["head"], whole_number(name) if name.isdecimal() else _unquote(name), network=network)
         channel = whole_number(match["channel"]) if match["channel"] else None
-        return cls(_unquote(match["layer"]), channel, _position(match["at"]) if match["at"] else None)
+        return cls.of_layer(_unquote(match["layer"]), channel, _position(match["at"]) if match["at"] else None)
+
+    @classmethod
+    def of_layer(cls, layer: str, channel: int | None = None, at: Position | None = None) -> Address:
+        """Return the address of a layer, a channel or a neuron, whatever the layer is named."""
+        return cls(layer, channel, at, is_layer=layer in CLASS_PREFIXES and channel is not None)
 
     def __str__(self) -> str:
         """Return the text of the address, which `parse` parses again."""
-        text = _quote(self.layer, r"[A-Za-z_][\w.]*(#\d+)?~?" if self.channel is None else r"[\w.]+(#\d+)?~?")
+        plain = r"[A-Za-z_][\w.]*(#\d+)?~?" if self.channel is None else r"[\w.]+(#\d+)?~?"
+        text = json.dumps(self.layer) if self.is_layer else _quote(self.layer, plain)
         if self.channel is not None:
             name = _quote(self.channel, _UNQUOTED_CLASS) if isinstance(self.channel, str) else str(self.channel)
             text += name if text.endswith("~") else f":{name}"

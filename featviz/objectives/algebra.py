@@ -201,9 +201,9 @@ def _sum(left: Objective | float, right: Objective | float) -> Objective:
     terms = [*_summands(_as_term(left)), *_summands(_as_term(right))]
     # Python adds the leading numbers of `1 + 2 + tv` before they meet the objective, so `1 + (2 + tv)`, which would
     # print as the same text, must give the same value.
-    while isinstance(terms[0], Constant) and isinstance(terms[1], Constant):
-        terms[:2] = [Constant(terms[0].value + terms[1].value)]
-    return Sum(tuple(terms))
+    while len(terms) > 1 and isinstance(terms[0], Constant) and isinstance(terms[1], Constant):
+        terms[:2] = [_as_term(terms[0].value + terms[1].value)]
+    return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
 
 
 def _summands(objective: Objective) -> tuple[Objective, ...]:

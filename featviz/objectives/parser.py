@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -57,6 +58,7 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
 
     Raises:
         AddressError: The text cannot be parsed; a caret marks the position.
+        SettingError: It nests too many products and quotients.
 
     >>> parse("stage2:5 - 0.5*logit:spiral")
     Channel(layer='stage2', channel=5) - 0.5 * Logit(name='spiral', network='')
@@ -175,10 +177,14 @@ def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -
     A function followed by brackets is found in any spelling.
 
     Raises:
-        AddressError: The name is followed by brackets, and no function has this name.
+        AddressError: The user's value is no objective; or the name is followed by brackets, and no function has it.
     """
     name, column, known = match[0], match.start(), terms()
     if name in own:
+        if not isinstance(own[name], Objective):
+            raise AddressError(
+                f"{name!r} is not an objective; decorate the function with @objectives.objective('layer')"
+            )
         return _Token(column, value=own[name])
     if _BRACKET.match(text, match.end()):
         alike = {plain_spelling(each): term for each, term in known.items()}
@@ -258,16 +264,12 @@ class _Parser:
             self.fail("expected + - * / here; write a class as logit:NAME")
         if isinstance(found, int | float):
             raise AddressError(f"{self.text!r} is only a number; name a unit, e.g. layer:channel or logit:class")
-        if not isinstance(found, Objective):
-            raise AddressError(
-                f"{self.text!r} is not an objective; decorate the function with @objectives.objective('layer')"
-            )
         return found
 
     def sum(self) -> Objective | float:
         found = self.product()
         while sign := self.take("+-"):
-            found = found + self.product() if sign == "+" else found - self.product()
+            found = self.combine(operator.add if sign == "+" else operator.sub, found, self.product())
         return found
 
     def product(self) -> Objective | float:
@@ -276,8 +278,21 @@ class _Parser:
             right = self.term()
             if sign == "/" and right == 0:
                 self.fail("cannot divide by 0")
-            found = found * right if sign == "*" else found / right
+            found = self.combine(operator.mul if sign == "*" else operator.truediv, found, right)
         return found
+
+    def combine(
+        self, operation: Callable[[Any, Any], Any], left: Objective | float, right: Objective | float
+    ) -> Objective | float:
+        """Apply an operation; numbers must stay within the range of floating-point numbers."""
+        try:
+            result: Objective | float = operation(left, right)
+            is_finite = isinstance(result, Objective) or math.isfinite(result)
+        except OverflowError:
+            is_finite = False
+        if not is_finite:
+            self.fail("a number before this place is too large")
+        return result
 
     def term(self) -> Objective | float:
         if self.take("-"):

@@ -14,6 +14,7 @@ from featviz.checks import as_whole, check_position, check_text
 from featviz.interfaces import Position, Traits
 from featviz.network.activations import Activations
 from featviz.network.channel_picking import pick_channels
+from featviz.network.layers import CLASS_PREFIXES
 from featviz.network.outputs import OUTPUT
 from featviz.objectives.address import Address
 from featviz.objectives.algebra import Objective, Unit, quote_name
@@ -74,7 +75,7 @@ class Neuron(Unit):
 
     def __str__(self) -> str:
         """Return the address."""
-        return str(Address(self.layer, self.channel, self.at))
+        return str(Address.of_layer(self.layer, self.channel, self.at))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Channel(Unit):
 
     def __str__(self) -> str:
         """Return the address."""
-        return str(Address(self.layer, self.channel))
+        return str(Address.of_layer(self.layer, self.channel))
 
 
 @dataclass(frozen=True)
@@ -257,12 +258,10 @@ class Probability(_Class):
 
 def from_address(address: Address) -> Objective:
     """Return the unit that an address names."""
-    if address.layer == "logit" and address.channel is not None:
-        return Logit(address.channel, address.network)
-    if address.layer == "prob" and address.channel is not None:
-        return Probability(address.channel, address.network)
     if address.channel is None:
         return Layer(address.layer)
+    if address.layer in CLASS_PREFIXES and not address.is_layer:
+        return (Logit if address.layer == "logit" else Probability)(address.channel, address.network)
     channel = int(address.channel)
     return Channel(address.layer, channel) if address.at is None else Neuron(address.layer, channel, address.at)
 

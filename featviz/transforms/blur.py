@@ -12,7 +12,7 @@ from torch import Tensor
 from featviz.network.neutral_state import neutral_state
 
 MIN_STD = 1e-3
-"""Standard deviations below it change nothing, in px."""
+"""Smallest standard deviation of a kernel in px, so that it is defined."""
 
 
 def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tensor, "n c *size"]:
@@ -22,7 +22,7 @@ def gaussian_blur(images: Float[Tensor, "n c *size"], std: float) -> Float[Tenso
 
     Args:
         images: Any number of images.
-        std: Standard deviation in px; values below `MIN_STD` change nothing.
+        std: Standard deviation in px; values below 1/6 change nothing, as the kernel is one pixel wide then.
 
     Returns:
         The blurred images.

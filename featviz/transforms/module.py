@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from featviz.checks import check_kind
 from featviz.errors import SettingError
 from featviz.interfaces import Shape
-from featviz.random import Generators, global_sources
+from featviz.random import Generators, keep_global_state
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,13 @@ class ModuleTransform:
 
     def apply(self, images: Float[Tensor, "n c *size"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c2 *size2"]:
         """Apply the module to one image after another."""
-        devices = [images.device] if images.device.type == "cuda" else []
-        trainable = [weight for weight in self.module.parameters() if weight.requires_grad]
         views = []
-        try:
-            self.module.requires_grad_(False)
-            # Some modules modify tensors in place that autograd has saved for the backward pass. It gets copies.
-            with torch.random.fork_rng(devices), saved_tensors_hooks(torch.clone, _unchanged):
-                for image, seed in zip(images, draw.tolist(), strict=True):
-                    for source in global_sources(images.device):
-                        source.manual_seed(seed)
-                    views.append(self.module(image[None]))
-        finally:
-            for weight in trainable:
-                weight.requires_grad_(True)
+        # Some modules modify tensors in place that autograd has saved for the backward pass. It gets copies.
+        with keep_global_state(images.device) as sources, _frozen(self.module), saved_tensors_hooks(torch.clone, _same):
+            for image, seed in zip(images, draw.tolist(), strict=True):
+                for source in sources:
+                    source.manual_seed(seed)
+                views.append(self.module(image[None]))
         return torch.cat(views)
 
     def move(self, masks: Float[Tensor, "n c *size"], draw: Int64[Tensor, " n"]) -> Float[Tensor, "n c *size"]:
@@ -69,5 +64,17 @@ class ModuleTransform:
         )
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Compute no gradients of a module's weights within a context."""
+    trainable = [weight for weight in module.parameters() if weight.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)
+
+
+def _same(tensor: Tensor) -> Tensor:
     return tensor

@@ -305,8 +305,8 @@ def test_every_param_and_transform_renders_signals_and_volumes_or_is_refused(nam
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"param": PARAMS["Generator"]}, "Generator(Sigmoid) needs images with two axes, got 1; use another param, such "
-         "as param.Fourier()"),
+        ({"param": PARAMS["Generator"]}, "Generator(Sigmoid) needs images with two axes, got 1; use another param, "
+         "such as param.Fourier()"),
         ({"transforms": transforms.MeshView("box", 24, 3)}, "MeshView needs images with two axes, got 1; leave it out"),
         ({"transforms": transforms.CompositeAlpha()}, "CompositeAlpha() removes a channel and needs param.Alpha(), "
          "--param alpha"),

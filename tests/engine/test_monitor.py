@@ -310,3 +310,15 @@ def test_warnings_name_the_line_that_called_featviz():
         warnings.simplefilter("always")
         fv.render(toys.plain(), ["conv2:1", "0 * conv2:1"], steps=40, size=16, transforms=(), progress=None)
     assert caught and {each.filename for each in caught} == {__file__}
+
+
+def test_an_image_without_a_gradient_is_not_dead_while_its_score_may_be_zero(net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rendering = fv.render(net, "conv2:1 * ramp(0, 5, 0.5)", steps=120, until=40)
+    assert not rendering.problems
+    monitor = new_monitor(steps=100, zero_steps=50)
+    run(monitor, 50, [0.0], DEAD_GRADIENTS)
+    assert not monitor.problems()
+    run(monitor, 1, [0.0], DEAD_GRADIENTS)
+    assert monitor.problems()[0].startswith(DEAD)

@@ -15,18 +15,32 @@ from featviz.param.spectrum import slope
 OBJECTIVES = ["conv2:3", "logit:1"]
 
 
+class OfDrawnSize:
+    """Resizes all images of a step to one of two sizes."""
+
+    def __init__(self, sides):
+        self.sides = sides
+
+    def draw(self, rng, shape):
+        return self.sides[int(rng.uniform()[0] > 0.5)]
+
+    def apply(self, images, draw):
+        return torch.nn.functional.interpolate(images, draw, mode="bilinear")
+
+
 def test_clean_score_is_that_of_the_image_without_transforms(net):
     rendering = fv.render(net, OBJECTIVES, steps=4, param=param.Image(48))
     acts = net.capture(rendering.images, ["conv2", ""])
     expected = torch.stack([acts["conv2"][0, 3].mean(), acts[""][1, 1]])
     assert torch.allclose(rendering.robustness.clean, expected, atol=1e-5)
-    assert torch.equal(rendering.robustness.start, rendering.history[0])
     assert rendering.robustness.augmented.shape == (4, 2)
     assert rendering.robustness.augmented.std(0).min() > 0
 
 
 def test_without_transforms_augmented_scores_equal_clean_ones(net):
-    robustness = fv.render(net, OBJECTIVES, steps=4, transforms=(), robustness_views=2).robustness
+    rendering = fv.render(net, OBJECTIVES, steps=4, transforms=(), robustness_views=2)
+    robustness = rendering.robustness
+    assert torch.allclose(robustness.start, rendering.history[0], atol=1e-6)
     assert torch.allclose(robustness.augmented, robustness.clean.expand(2, -1), atol=1e-6)
     assert torch.allclose(robustness.retained, torch.ones(2), atol=1e-4)
 
@@ -132,3 +146,33 @@ def test_slope_of_a_power_law_spectrum():
         coefficients = torch.fft.rfft2(torch.randn(8, 3, 128, 128, generator=generator))
         images = torch.fft.irfft2(coefficients * frequency**-power)
         assert slope(images).mean().item() == pytest.approx(power, abs=0.1)
+
+
+def test_views_of_drawn_sizes_are_scored_whole(net):
+    sizes = []
+
+    @obj.objective("conv2")
+    def noting(acts):
+        sizes.append(acts["conv2"].shape[-1])
+        return acts["conv2"].flatten(1).mean(1)
+
+    resize = OfDrawnSize((16, 64))
+    fv.render(net, noting, steps=8, transforms=(resize,), robustness_views=0)
+    trained = set(sizes)
+    sizes.clear()
+    fv.render(net, noting, steps=8, transforms=(resize,), robustness_views=12)
+    assert len(trained) == 2 and trained <= set(sizes[8:])
+
+
+def test_a_ramp_does_not_count_as_a_gain(net):
+    def retained(objective):
+        return fv.render(net, objective, steps=24, robustness_views=4).robustness
+
+    plain, ramp = retained("conv2:3 + 10"), retained("(conv2:3 + 10) * ramp(0, 1)")
+    assert torch.allclose(plain.start, ramp.start, atol=0.05)
+    assert ramp.start > 9
+
+
+def test_a_stopped_render_is_scored_with_the_weights_it_had(net):
+    robustness = fv.render(net, "(conv2:3 + 10) * ramp(0, 1)", steps=100, until=25, robustness_views=4).robustness
+    assert robustness.clean / 10 == pytest.approx(0.25, abs=0.05)

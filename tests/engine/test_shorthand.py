@@ -125,7 +125,7 @@ def test_a_bar_is_drawn_by_default_in_terminals_only(monkeypatch, tmp_path):
         ({"transforms": T.Flip}, "<class 'featviz.transforms.geometry.Flip'> is not a transform"),
         (
             {"objective": fv.objectives.TotalVariation},
-            "an objective must be text, or have layers and be callable, got <class",
+            "an objective must be text, or have layers and be callable, got <",
         ),
     ],
     ids=str,

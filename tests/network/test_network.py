@@ -444,3 +444,7 @@ def test_class_names_by_index_stay_at_their_index():
     for index in (-1, "x", 2.5, 10**9):
         with pytest.raises(fv.SettingError, match="class names must be by index, from 0 to 1000000, got the index"):
             toys.plain(classes={index: "bee"})
+
+
+def test_other_class_names_keep_the_weights_of_recipes():
+    assert toys.plain().with_classes(list("abcde")).weights is None

@@ -10,7 +10,8 @@ from typing import Any
 
 import featviz as fv
 from featviz.network import OUTPUT
-from featviz.objectives.address import CLASS_PREFIXES, Address
+from featviz.network.layers import CLASS_PREFIXES
+from featviz.objectives.address import Address
 from featviz.objectives.algebra import terms
 
 MOST = 40
