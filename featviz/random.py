@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -180,22 +182,71 @@ class _Prepared(Generators):
         return numbers
 
 
-def global_sources(device: torch.device) -> list[torch.Generator]:
-    """Return PyTorch's global generators, from which code on a device may draw.
+class Source(Protocol):
+    """A global generator of random numbers."""
+
+    def get_state(self) -> Any:
+        """Return its state."""
+
+    def set_state(self, state: Any) -> object:
+        """Replace its state.
+
+        Args:
+            state: As `get_state` returns it.
+        """
+
+    def manual_seed(self, seed: int) -> object:
+        """Start it from a seed.
+
+        Args:
+            seed: The seed.
+        """
+
+
+class _PythonSource:
+    """The global generator of the module `random`."""
+
+    def get_state(self) -> object:
+        return random.getstate()
+
+    def set_state(self, state: Any) -> None:
+        random.setstate(state)
+
+    def manual_seed(self, seed: int) -> None:
+        random.seed(seed)
+
+
+class _NumpySource:
+    """The global generator of `numpy.random`. Its states are compared, so they hold bytes and no array."""
+
+    def get_state(self) -> tuple[object, ...]:
+        name, keys, *rest = np.random.get_state(legacy=True)
+        return name, np.asarray(keys).tobytes(), *rest
+
+    def set_state(self, state: Any) -> None:
+        name, keys, *rest = state
+        np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
+
+    def manual_seed(self, seed: int) -> None:
+        np.random.seed(seed)
+
+
+def global_sources(device: torch.device) -> list[Source]:
+    """Return the global generators from which code on a device may draw.
 
     Args:
         device: Where the code runs.
 
     Returns:
-        The generator of the CPU, and that of the device if it is a CUDA GPU.
+        PyTorch's generator of the CPU, and that of the device if it is a CUDA GPU; those of Python and NumPy.
     """
     index = device.index or 0
     more = torch.cuda.default_generators[index : index + 1] if device.type == "cuda" else ()
-    return [torch.default_generator, *more]
+    return [torch.default_generator, *more, _PythonSource(), _NumpySource()]
 
 
 @contextmanager
-def keep_global_state(device: torch.device) -> Iterator[list[torch.Generator]]:
+def keep_global_state(device: torch.device) -> Iterator[list[Source]]:
     """Restore the caller's global random state at the end of a context, in which no other thread changes it.
 
     Args:
@@ -213,16 +264,20 @@ def keep_global_state(device: torch.device) -> Iterator[list[torch.Generator]]:
             _set_states(sources, callers)
 
 
-def _set_states(sources: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
+def _set_states(sources: Sequence[Source], states: Sequence[Any]) -> None:
     for source, state in zip(sources, states, strict=True):
         source.set_state(state)
+
+
+def _is_same_state(one: Any, other: Any) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
 
 
 class Chance:
     """A reproducible global random state for networks that draw random numbers as they run.
 
-    Call it for a context in which PyTorch's global generators start from seed 0, and continue in each further context
-    where the last one ended. Outside of these contexts the caller's random state is unchanged.
+    Call it for a context in which the generators of `global_sources` start from seed 0, and continue in each further
+    context where the last one ended. Outside of these contexts the caller's random state is unchanged.
 
     Args:
         device: Where the network runs.
@@ -230,8 +285,10 @@ class Chance:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        sources = global_sources(device)
-        self._initial = [torch.Generator(source.device).manual_seed(0).get_state() for source in sources]
+        with keep_global_state(device) as sources:
+            for source in sources:
+                source.manual_seed(0)
+            self._initial = [source.get_state() for source in sources]
         self._states = self._initial
 
     @contextmanager
@@ -256,7 +313,7 @@ class Chance:
     @property
     def used(self) -> bool:
         """Whether the network has drawn any number."""
-        return not all(map(torch.equal, self._states, self._initial))
+        return not all(map(_is_same_state, self._states, self._initial))
 
 
 def noise_images(count: int, channels: int, size: Size) -> Float[Tensor, "count channel *size"]:

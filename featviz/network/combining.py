@@ -16,6 +16,7 @@ from featviz.network.inputs.input_spec import ZERO_TO_ONE, InputSpec
 from featviz.network.layers import LayerRow, Probed
 from featviz.network.network import Network
 from featviz.network.outputs import OutputKind
+from featviz.network.working_copy import SharedByCopies
 
 
 def combine(**networks: Network) -> Network:
@@ -158,10 +159,8 @@ def _row(name: str, network: Network, layer: LayerRow) -> LayerRow:
     return replace(layer, name=_full(name, layer.name), source=source, layout=layout)
 
 
-class _Parts:
-    """Holds networks. Without a `__dict__` it is shared by working copies of a module."""
-
-    __slots__ = ("networks",)
+class _Parts(SharedByCopies):
+    """Holds networks."""
 
     def __init__(self, networks: Mapping[str, Network]) -> None:
         self.networks = networks

@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -180,11 +180,14 @@ class Capture:
         # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so that
         # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
         # can be differentiated with respect to it.
-        if output is tensor or layer in self._replaced or isinstance(part, nn.RNNBase):
-            return _with_tensor(output, tensor, tensor.clone())
-        # An output inside of a tuple or dict is not replaced, but for recurrent layers. The clone is captured instead,
-        # which later layers do not depend on; its gradient still reaches the image.
-        self._captured[layer] = tensor.clone()
+        clone = tensor.clone()
+        with suppress(TypeError, ValueError):  # of a subclass of `tuple` that is made in another way
+            changed = _with_tensor(output, tensor, clone)
+            if any(each is clone for each in tensors_in(changed).values()):
+                return changed
+        # In a container of another class, the output is not replaced. The clone is captured instead, which later layers
+        # do not depend on; its gradient still reaches the image.
+        self._captured[layer] = clone
         return None
 
     def _stop_if_done(self) -> None:
@@ -204,7 +207,7 @@ def _base(tensor: Tensor) -> Tensor:
 
 
 def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Return a module's output with another tensor in place of one, in tuples, lists and dicts too.
+    """Return a module's output with another tensor in place of one, in tuples, lists, dicts and dataclasses too.
 
     An output of another class stays as it is.
     """
@@ -212,9 +215,15 @@ def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
         return new
     if isinstance(output, tuple | list):
         return rebuilt(output, [_with_tensor(item, old, new) for item in output])
+    made: Any
     if isinstance(output, MutableMapping):
         made = copy.copy(output)
         for key, item in output.items():
             made[key] = _with_tensor(item, old, new)
+        return made
+    if isinstance(output, SimpleNamespace) or (is_dataclass(output) and not isinstance(output, type)):
+        made = copy.copy(output)
+        for name in vars(output) if isinstance(output, SimpleNamespace) else [each.name for each in fields(output)]:
+            object.__setattr__(made, name, _with_tensor(getattr(output, name), old, new))  # also of a frozen one
         return made
     return output

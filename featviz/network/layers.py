@@ -88,6 +88,7 @@ class Probed:
         outputs: The tensors of a network that outputs several, by `output.1`, `output.logits` and so on.
         writes_weights: Whether its forward pass changes its weights, so that they must not be shared.
         keeps_graph: Whether its forward pass computes gradients itself, for which it needs the graph of the pass.
+        unregistered: Classes of modules with weights that ran in training mode and are no part of the network.
     """
 
     table: dict[str, LayerRow]
@@ -100,6 +101,7 @@ class Probed:
     writes_weights: bool = False
     checkpointed: bool = False
     keeps_graph: bool = False
+    unregistered: tuple[str, ...] = ()
 
 
 @runtime_checkable

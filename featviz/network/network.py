@@ -42,7 +42,7 @@ from featviz.network.probing.field_probing import receptive_fields_of
 from featviz.network.probing.measurements import Measurements, measure_outputs, probe_network, try_on_noise
 from featviz.network.probing.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, open_session
-from featviz.network.state_hash import identities, state_hash, tensors_of
+from featviz.network.state_hash import all_tensors, identities, state_hash
 from featviz.network.working_copy import working_copy
 
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
@@ -238,8 +238,8 @@ class Network:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
-        state = tensors_of(self.module.state_dict())
+        """Hash of its weights, buffers and values of given inputs, the same wherever they were loaded from."""
+        state = all_tensors(self.module)
         # Settings that belong to the weights: files of InceptionV1 differ in them.
         settings = [str(part) for part in self.module.modules() if isinstance(part, nn.LocalResponseNorm)]
         now = identities(state), settings
@@ -251,7 +251,7 @@ class Network:
 
     @property
     def code_hash(self) -> str:
-        """Hash of the code and the plain attributes of its modules; it differs between versions of Python."""
+        """Hash of the code, attributes and hooks of its modules; it differs between versions of Python."""
         return code_hash(self.module)
 
     @property
@@ -509,7 +509,7 @@ class Network:
         made = with_given(inputs, values, self._weight.dtype if self._weight.numel() else None)
         kinds = [{name: each.kind for name, each in some.given.items()} for some in (inputs, made)]
         alike = kinds[0] == kinds[1]
-        measured = replace(self._measured, fingerprint=None, outputs={}) if alike else Measurements()
+        measured = self._measured.without_values() if alike else Measurements()
         return self._replaced(module=on_images(self.module, made), input=made.spec, _measured=measured)
 
     # ------------------------------------------------------------------------------------------ text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,26 @@ from torch import Tensor
 def rebuilt(value: Any, items: Iterable[Any]) -> Any:
     """Return a tuple, named tuple or list of the same class as another, with other items."""
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+@functools.lru_cache(maxsize=4096)
+def slots_of(kind: Hashable) -> tuple[str, ...]:
+    """Return the names of the attributes that a class, and those that it is derived from, keep in `__slots__`."""
+    assert isinstance(kind, type)
+    names = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            is_private = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{base.__name__.lstrip('_')}{name}" if is_private else name)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def attributes_of(value: object) -> dict[str, Any]:
+    """Return the attributes of an object that have a value, also those in `__slots__`."""
+    kind: Any = type(value)
+    slots = {name: getattr(value, name) for name in slots_of(kind) if hasattr(value, name)}
+    return slots | getattr(value, "__dict__", {})
 
 
 def first_tensor(output: object) -> Tensor | None:

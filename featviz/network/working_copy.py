@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featviz.network.trees import rebuilt
+from featviz.network.trees import attributes_of, rebuilt, slots_of
 
 MAX_OBJECT_DEPTH = 2
 """Objects of other classes are copied down to this depth below a module; deeper ones, as in a trainer, are shared."""
@@ -28,6 +28,13 @@ ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtyp
 """Types of most attributes of modules. Their values are immutable, so they are returned without further checks."""
 CONTAINERS = (dict, list, deque, set, frozenset, tuple)
 """Types of containers that are copied together with their elements."""
+
+
+class SharedByCopies:
+    """Base class of values that working copies of a module share with it, as they never change."""
+
+    __slots__ = ()
+
 
 _stance_lock = Lock()
 _open_contexts: list[Any] = []
@@ -139,6 +146,10 @@ class _Copier:
         made = self._remember(module, object.__new__(_Uncompiled if _is_compiled(module) else type(module)))
         # Written to `__dict__`, because a user's `__setattr__` or `train` may do more.
         vars(made).update({name: self(value) for name, value in list(vars(module).items())})
+        kind: Any = type(module)
+        for name in slots_of(kind):
+            if hasattr(module, name):
+                object.__setattr__(made, name, self(getattr(module, name)))
         vars(made)["training"] = False
         vars(made).pop("_compiled_call_impl", None)  # set by `module.compile()`
         if isinstance(made, _Uncompiled):
@@ -214,19 +225,21 @@ class _Copier:
     def _object(self, value: Any, depth: int) -> Any:
         kind: Any = type(value)
         made = self._remember(value, kind.__new__(kind))
-        vars(made).update({name: self(each, depth + 1) for name, each in list(vars(value).items())})
+        for name, each in attributes_of(value).items():
+            object.__setattr__(made, name, self(each, depth + 1))  # also of a frozen dataclass
         return made
 
 
 def _is_plain(value: Any) -> bool:
     """Whether an object is its attributes only: it can be copied without running code of its class."""
     kind: Any = type(value)
-    if not hasattr(value, "__dict__") or isinstance(value, type | types.ModuleType) or kind.__module__ == "builtins":
+    if isinstance(value, type | types.ModuleType | SharedByCopies) or kind.__module__ == "builtins":
+        return False
+    if not hasattr(value, "__dict__") and not slots_of(kind):
         return False
     own = any(hasattr(kind, name) for name in ("__del__", "__deepcopy__", "__copy__"))
-    slots = any(vars(base).get("__slots__") for base in kind.__mro__)
     plain_new = kind.__new__ in (object.__new__, types.SimpleNamespace.__new__)
-    return not own and not slots and plain_new and kind.__reduce_ex__ is object.__reduce_ex__
+    return not own and plain_new and kind.__reduce_ex__ is object.__reduce_ex__
 
 
 def _refers_to_module(value: Any, seen: set[int] | None = None, depth: int = 0) -> bool:
@@ -245,7 +258,7 @@ def _refers_to_module(value: Any, seen: set[int] | None = None, depth: int = 0) 
     seen.add(id(value))
     found = _referents(value)
     if not found and depth == 0 and _is_plain(value):
-        found, depth = list(vars(value).values()), 1
+        found, depth = list(attributes_of(value).values()), 1
     return any(_refers_to_module(each, seen, depth) for each in found)
 
 

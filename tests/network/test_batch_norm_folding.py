@@ -204,12 +204,70 @@ def test_networks_in_half_precision_are_not_folded():
     assert foldable(module, IMAGES.to(torch.bfloat16)) == ()
 
 
-def test_convolutions_that_share_their_weights_are_not_folded():
+def test_convolutions_that_share_their_weights_are_folded_apart():
     module = chain(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))
     module[2].weight = module[0].weight
     before = state(module)
-    assert foldable(module, IMAGES) == ()
+    pairs = foldable(module, IMAGES)
+    assert [pair.conv for pair in pairs] == ["0", "2"]
+    assert torch.allclose(folded_copy(module, pairs)(IMAGES), module(IMAGES), atol=1e-5)
     assert_unchanged(module, before)
+
+
+class Shortcut(nn.Module):
+    """Adds the output of the convolution to the normalised one, so that folding is not possible."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.head((self.norm(y).relu() + y).mean((2, 3)))
+
+
+def test_an_untrained_normalisation_proves_nothing():
+    module = Shortcut().eval()
+    net = fv.Network(module, size=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert net.foldable == ()
+    with torch.no_grad():  # as training does
+        module.norm.running_mean.uniform_(-1, 1)
+        module.norm.running_var.uniform_(0.2, 3)
+        module.norm.weight.zero_()
+    assert torch.allclose(net.capture(IMAGES.clamp(0, 1), "")[""], module(IMAGES.clamp(0, 1)), atol=1e-5)
+    assert foldable(chain(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), IMAGES)
+
+
+def test_weights_that_are_computed_before_each_call_are_not_folded():
+    conv = nn.Conv2d(3, 4, 3)
+    weight = conv.weight.detach().clone()
+    del conv._parameters["weight"]
+    conv.weight = weight
+    conv.register_forward_pre_hook(lambda part, _: setattr(part, "weight", weight * 1))
+    assert foldable(chain(conv, nn.BatchNorm2d(4)), IMAGES) == ()
+
+
+class Gated(nn.Module):
+    """Adds the output of the convolution only if a given input says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x, gate):
+        y = self.conv(x)
+        return (self.norm(y) + gate[:, :, None, None] * y).mean((2, 3))
+
+
+def test_other_given_values_are_tried_again():
+    torch.manual_seed(0)
+    module = Gated().eval()
+    module.norm.running_mean.uniform_(-1, 1)
+    spec = fv.InputSpec(size=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+    net = fv.Network(module, inputs={"x": spec, "gate": torch.zeros(1, 1)})
+    assert net.foldable
+    images, other = IMAGES.clamp(0, 1), net.with_given({"gate": torch.ones(1, 1)})
+    assert torch.allclose(other.capture(images, "")[""], module(images, torch.ones(1, 1)), atol=1e-5)
 
 
 def test_forward_that_was_replaced_on_a_normalisation_is_kept():

@@ -1,5 +1,9 @@
 """Capturing outputs: the last call of each layer, and where the pass stops."""
 
+from collections import namedtuple
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -256,3 +260,78 @@ def test_hooks_that_are_added_later_run_before_the_pass_ends():
     assert len(seen) == 1
     assert torch.equal(found, 2 * seen[0])
     assert len(module.conv1._forward_hooks) == 1  # the capturing one is removed
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    tokens: torch.Tensor
+    rest: object = None
+
+
+Named = namedtuple("Named", "x y")
+
+
+class Odd(tuple):
+    """A tuple that is made from two arguments."""
+
+    __slots__ = ()
+
+    def __new__(cls, one, two):
+        return super().__new__(cls, (one, two))
+
+
+CONTAINERS = {
+    "tuple": (lambda x: (x, None), lambda y: y[0]),
+    "nested": (lambda x: {"a": [x, 1]}, lambda y: y["a"][0]),
+    "dataclass": (Outputs, lambda y: y.tokens),
+    "namespace": (lambda x: SimpleNamespace(x=x), lambda y: y.x),
+    "named tuple": (lambda x: Named(x, 2), lambda y: y.x),
+    "return type": (lambda x: torch.sort(x, 3), lambda y: y[0]),
+    "odd tuple": (lambda x: Odd(x, 1), lambda y: y[0]),
+}
+
+
+class Wrapped(nn.Module):
+    """Returns its output in a container."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.conv, self.wrap = nn.Conv2d(3, 8, 3), wrap
+
+    def forward(self, x):
+        return self.wrap(self.conv(x).relu())
+
+
+class Unwrapping(nn.Module):
+    """Reads the container, and overwrites what is in it."""
+
+    def __init__(self, wrap, unwrap):
+        super().__init__()
+        self.block, self.unwrap, self.head = Wrapped(wrap), unwrap, nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.unwrap(self.block(x)).mul_(2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_later_layers_depend_on_what_is_captured_in_a_container(name):
+    torch.manual_seed(0)
+    net = toys.network(Unwrapping(*CONTAINERS[name]), 16)
+    images = torch.rand(2, 3, 16, 16)
+    acts = net.capture(images.clone().requires_grad_(), ["block", ""])
+    expected = net.module.eval()(net.normaliser()(images))
+    assert torch.allclose(acts[""], expected, atol=1e-6)
+    (gradient,) = torch.autograd.grad(acts[""][:, 1].sum(), acts["block"], allow_unused=True)
+    if name == "odd tuple":  # which cannot be made again
+        assert gradient is None
+        return
+    assert torch.allclose(gradient, 2 * net.module.head.weight[1].view(1, -1, 1, 1).expand_as(gradient) / 14**2)
+    with net.session(["block", ""]) as forward:
+        replaced = forward(images, replace={"block": torch.zeros_like})
+    assert torch.allclose(replaced[""], net.module.head.bias.expand(2, -1))
+
+
+def test_gradcam_reaches_a_layer_that_returns_a_tuple():
+    net = toys.network(Unwrapping(*CONTAINERS["tuple"]), 16)
+    found = fv.explain(net, torch.rand(1, 3, 16, 16), "logit:1", "GradCAM(layer='block')")
+    assert found.map.abs().max() > 0

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import toys
 from torch import nn
 
+import featviz as fv
 from featviz.network.fast.memory_formats import convert_weights, in_memory_format
 from featviz.network.working_copy import working_copy
 
@@ -94,3 +96,27 @@ def test_a_module_may_change_its_input_in_place(shape):
     memory_format = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     in_memory_format(images * 2, memory_format).sub_(1).sum().backward()
     assert torch.equal(images.grad, torch.full(shape, 2.0))
+
+
+class InMemoryOrder(nn.Module):
+    """Reads memory in its order, as custom kernels do."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        blocks = x.as_strided((n, c, 2, 2, h // 2, w // 2), (c * h * w, h * w, w, 1, 2 * w, 2))
+        return blocks.reshape(n, c * 4, h // 2, w // 2)
+
+
+def test_channels_last_is_not_used_where_outputs_differ():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), InMemoryOrder(), nn.Conv2d(32, 8, 1)).eval()
+    net = fv.Network(module, size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert net.probed.memory_format is torch.contiguous_format
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(net.capture(images, "2")["2"], module(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_channels_last_is_used_in_every_precision(precision):
+    module = toys.Plain().eval().to(precision)
+    assert toys.network(module).probed.memory_format is torch.channels_last

@@ -1,7 +1,12 @@
 """Modules that compute gradients, run in TorchScript or under `torch.func`, or have outputs of unusual kinds."""
 
+import random
+import subprocess
+import sys
+import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -266,3 +271,100 @@ def test_whole_numbers_are_scored_and_have_no_gradient(unit):
     assert fv.score(net, unit, IMAGES).isfinite().all()
     with pytest.raises(fv.RenderError, match="has no gradient"):
         fv.render(net, unit, steps=2)
+
+
+class DrawsElsewhere(nn.Module):
+    """Draws from the generators of Python or NumPy."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.conv, self.draw = nn.Conv2d(3, 4, 3), draw
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3)) * (0.5 + self.draw())
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_random_numbers_of_python_and_numpy_are_reproducible(draw):
+    net = fv.Network(DrawsElsewhere(draw).eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    one, two = (fv.render(net, "logit:1", steps=4, progress=None) for _ in range(2))
+    assert net.probed.draws
+    assert torch.equal(one.images, two.images) and torch.equal(one.history, two.history)
+    assert len(set(one.history[:, 0].tolist())) == 4
+
+
+def test_the_random_state_of_python_and_numpy_is_unchanged():
+    code = """
+import random, numpy as np, torch, featviz as fv
+class Drawing(torch.nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).mean((2, 3)) * random.random() * np.random.rand()
+net = fv.Network(Drawing(3, 4, 3).eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+states = [], []
+for each in states:
+    each += [random.getstate(), np.random.get_state()[1].tobytes()]
+    fv.render(net, "logit:1", steps=4, progress=None)
+print(states[0] == states[1])
+"""  # in a process of its own, since the type checker of the tests draws, too
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"
+
+
+def backbone():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+
+
+@dataclass(slots=True)
+class Parts:
+    net: nn.Module
+
+
+class PartsInSlots(nn.Module):
+    """Has its weights in an object without an attribute dictionary, and a slot of its own."""
+
+    __slots__ = ("scale",)
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.head, self.scale = Parts(backbone()), nn.Linear(8, 3), 2.0
+
+    def forward(self, x):
+        return self.scale * self.head(self.parts.net(x).mean((2, 3)))
+
+
+def test_modules_in_slots_are_copied():
+    module = PartsInSlots()
+    net = fv.Network(module, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    norm = module.parts.net[1]
+    before = norm.running_mean.clone(), norm.num_batches_tracked.clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fv.render(net, "logit:0", steps=3)
+    assert torch.equal(norm.running_mean, before[0]) and torch.equal(norm.num_batches_tracked, before[1])
+    assert norm.training
+    images = torch.rand(2, 3, 16, 16)
+    found = net.capture(images, "")[""]
+    module.parts.net.eval()
+    assert torch.allclose(found, module((images - 0.5) / 0.5), atol=1e-5)
+
+
+def test_modules_that_are_not_registered_and_in_training_mode_are_named():
+    hidden = backbone()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(hidden(x).mean((2, 3)))
+
+    def table():
+        return fv.Network(Net(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3).table
+
+    for _ in range(2):  # nothing is cached
+        with pytest.warns(fv.FeatvizWarning, match=r"runs modules that are no part of it \(Sequential, Conv2d, Batch"):
+            table()
+    hidden.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table()

@@ -471,13 +471,7 @@ class Made:
         return super().__new__(cls)
 
 
-class Fast:
-    """Has no attribute dictionary."""
-
-    __slots__ = ("value",)
-
-
-@pytest.mark.parametrize("make", [Closing, Copying, lambda: Made(1), Fast, threading.Lock, object])
+@pytest.mark.parametrize("make", [Closing, Copying, lambda: Made(1), threading.Lock, object])
 def test_objects_that_are_more_than_their_attributes_are_shared(make):
     module = Wrapper()
     module.held = make()

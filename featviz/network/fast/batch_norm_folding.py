@@ -31,7 +31,9 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
     """Find the convolutions with a batch normalisation that can be folded into them.
 
     A module does not show what else its `forward` does with a convolution's output, such as adding it to a shortcut.
-    Therefore all pairs are folded on trial, and every other layer must have the same output as before.
+    Therefore all pairs are folded on trial, and every other layer must have the same output as before. In the trial the
+    normalisations have other statistics and weights than their own: an untrained one changes nothing, so that any
+    folding would pass, and would be wrong after training.
 
     Args:
         module: The network.
@@ -42,12 +44,37 @@ def foldable(module: nn.Module, images: Tensor) -> tuple[Pair, ...]:
     """
     if images.dtype != torch.float32 or not any(type(part) is nn.BatchNorm2d for part in module.modules()):
         return ()
-    recorded = Recording.of(module, images)
-    pairs = _pairs(module, recorded)
-    folded = working_copy(module)
+    varied = working_copy(module)
+    _vary_norms(varied)
+    recorded = Recording.of(varied, images)
+    pairs = _pairs(varied, recorded)
+    folded = working_copy(varied)
     fold(folded, pairs)
     hidden = frozenset().union(*(pair.hidden for pair in pairs))
     return pairs if recorded.is_repeated_by(folded, images, hidden) else ()
+
+
+def _vary_norms(module: nn.Module) -> None:
+    """Change the statistics and weights of the normalisations of a working copy, whose memory is shared.
+
+    The same numbers are drawn each time.
+    """
+    rng = torch.Generator().manual_seed(0)
+
+    def random(like: Tensor, low: float, high: float) -> Tensor:
+        return torch.empty(like.shape).uniform_(low, high, generator=rng).to(like)
+
+    for norm in module.modules():
+        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or norm.running_var is None:
+            continue
+        spread = norm.running_var.clamp(min=0).sqrt()
+        norm.running_mean = norm.running_mean + spread * random(spread, -0.5, 0.5)
+        norm.running_var = norm.running_var * random(spread, 0.5, 1.5)
+        if norm.weight is not None:
+            changed = norm.weight.detach() * random(spread, 0.7, 1.3) + random(spread, 0.1, 0.3)
+            norm.weight = nn.Parameter(changed, requires_grad=False)
+        if norm.bias is not None:
+            norm.bias = nn.Parameter(norm.bias.detach() + random(spread, -0.3, 0.3), requires_grad=False)
 
 
 def _pairs(module: nn.Module, recorded: Recording) -> tuple[Pair, ...]:
@@ -61,7 +88,8 @@ def _pairs(module: nn.Module, recorded: Recording) -> tuple[Pair, ...]:
         hidden = frozenset(other for other, tensor in recorded.outputs.items() if tensor is recorded.inputs.get(name))
         for other in hidden:
             conv = module.get_submodule(other)
-            if type(conv) is nn.Conv2d and recorded.calls.count(other) == 1:
+            # A weight that is no parameter is computed from others before each call.
+            if type(conv) is nn.Conv2d and recorded.calls.count(other) == 1 and "weight" in conv._parameters:
                 pairs.append(Pair(other, name, hidden))
     return tuple(pairs)
 
@@ -93,7 +121,7 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     shift = -norm.running_mean * scale
     shift = shift if norm.bias is None else shift + norm.bias.detach()
     shift = shift if conv.bias is None else shift + conv.bias.detach() * scale
-    conv.weight.data = conv.weight.data * scale.view(-1, 1, 1, 1)
+    conv.weight = nn.Parameter(conv.weight.detach() * scale.view(-1, 1, 1, 1), requires_grad=False)  # it may be shared
     conv.bias = nn.Parameter(shift, requires_grad=False)
     norm.forward = _identity  # type: ignore[assignment,method-assign]
 

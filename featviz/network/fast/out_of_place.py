@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from featviz.network.fast.trial import Recording
@@ -14,26 +16,40 @@ COPYING_MODULES = (nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.Mish)
 def can_run_out_of_place(module: nn.Module, images: Tensor) -> bool:
     """Whether the network has such activations in place, and outputs the same where they are not.
 
-    A `forward` may rely on a changed input, if it ignores what the activation returns.
+    A `forward` may rely on a changed input, if it ignores what the activation returns. An activation may change nothing
+    in the trial, such as one that clips large values only, so another function takes its place there.
 
     Args:
         module: The network.
         images: Any images, normalised as the network expects.
     """
-    changed = working_copy(module)
-    return run_out_of_place(changed) > 0 and Recording.of(module, images).is_repeated_by(changed, images)
+    in_place, out_of_place = working_copy(module), working_copy(module)
+    if not _in_place(module):
+        return False
+    for part in _in_place(in_place):
+        part.forward = _halve_in_place  # type: ignore[method-assign]
+    for part in _in_place(out_of_place):
+        part.forward = _halve  # type: ignore[method-assign]
+    return Recording.of(in_place, images).is_repeated_by(out_of_place, images)
 
 
-def run_out_of_place(module: nn.Module) -> int:
+def run_out_of_place(module: nn.Module) -> None:
     """Let such activations of a working copy run out of place.
 
     Args:
         module: The working copy, whose activations are changed.
-
-    Returns:
-        The number of activations that ran in place.
     """
-    found = [part for part in module.modules() if isinstance(part, COPYING_MODULES) and part.inplace]
-    for part in found:
+    for part in _in_place(module):
         part.inplace = False
-    return len(found)
+
+
+def _in_place(module: nn.Module) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, COPYING_MODULES) and part.inplace]
+
+
+def _halve_in_place(x: Tensor) -> Tensor:
+    return x.mul_(0.5)
+
+
+def _halve(x: Tensor) -> Tensor:
+    return x * 0.5

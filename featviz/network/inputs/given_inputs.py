@@ -21,6 +21,7 @@ from featviz.network.inputs.input_spec import InputSpec
 from featviz.network.inputs.packing import module_inputs, packed_spec
 from featviz.network.inputs.replaced_forward import own_forward, with_forward, without_forward
 from featviz.network.trees import rebuilt
+from featviz.network.working_copy import SharedByCopies
 
 SMALL = 64
 """Number of values of the largest tensor that recipes and messages hold by value."""
@@ -65,8 +66,8 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class GivenInput:
-    """A checked value of a given input. Without a `__dict__` it is shared by copies of a module.
+class GivenInput(SharedByCopies):
+    """A checked value of a given input.
 
     Args:
         value: A tensor, or a number, text, flag or `None`.
@@ -126,7 +127,7 @@ class GivenInput:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Inputs:
+class Inputs(SharedByCopies):
     """Inputs of a module by name or by position: an `InputSpec` where an optimised one goes, and given values.
 
     Args:

@@ -16,7 +16,7 @@ from featviz.errors import ModelError, SettingError, shown
 from featviz.interfaces import Size
 from featviz.network.network import Network
 from featviz.network.neutral_state import neutral_state
-from featviz.network.working_copy import working_copy
+from featviz.network.working_copy import SharedByCopies, working_copy
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,10 +49,8 @@ class _HasBias(Protocol):
     logit_bias: Tensor | float | None
 
 
-class _Shared:
-    """Holds a tokenizer. Without a `__dict__` it is shared by copies of a module, as its vocabulary is large."""
-
-    __slots__ = ("tokenizer",)
+class _Shared(SharedByCopies):
+    """Holds a tokenizer, whose vocabulary is large."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -72,6 +70,7 @@ class ZeroShot(nn.Module):
     """
 
     text_embeddings: Tensor
+    derived_buffers = ("text_embeddings",)
 
     def __init__(
         self, model: nn.Module, tokenizer: Tokenizer, texts: Sequence[str] = (), scale: float | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from featviz.errors import ModelError, kind_and_line
+from featviz.errors import ModelError, kind_and_line, warn
 from featviz.interfaces import Size, show_size
 from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.inputs.given_inputs import inputs_in
@@ -47,6 +47,10 @@ class Measurements:
     fingerprint: tuple[object, str] | None = None
     accepted: dict[tuple[Size, frozenset[str]], bool] = field(default_factory=dict)
 
+    def without_values(self) -> Measurements:
+        """Return those that other values of given inputs do not change."""
+        return replace(self, fingerprint=None, outputs={}, pairs=None, out_of_place=None)
+
 
 def probe_network(network: Network, like: Tensor) -> Probed:
     """Find the layers of a network by running it.
@@ -63,7 +67,7 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         return network.module.probed_at(network.size)
     longest = None if network.tokens is None else network.tokens.length
     try:
-        return probe(network.module, network.input, like, longest)
+        probed = probe(network.module, network.input, like, longest)
     except Exception as error:
         raise_known_failure(network.module, network.input, network.label, error)
         _raise_if_given_inputs(network, error)
@@ -71,6 +75,13 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         _raise_if_one_image_only(network, error)
         error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
         raise
+    if probed.unregistered:
+        warn(
+            f"{network.label} runs modules that are no part of it ({', '.join(probed.unregistered)}) in training mode: "
+            "their statistics change, and their layers are not listed; make them attributes of the network, or call "
+            "their eval()"
+        )
+    return probed
 
 
 def _raise_if_given_inputs(network: Network, error: Exception) -> None:

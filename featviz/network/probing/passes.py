@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import get_ident
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from featviz.interfaces import Shape, Size
 from featviz.network.checkpointing import noticed_checkpointing
@@ -33,6 +36,9 @@ CHANNELS_FIRST_MODULES = (
 """Modules whose output has its channels as dimension 1, unless a subclass replaces `forward`."""
 FIRST_BATCH, SECOND_BATCH = 2, 3
 """Number of images in the first two passes. They differ, so that the batch dimension can be recognised."""
+
+FORMAT_TOLERANCE = 1e-3
+"""Largest difference of outputs between memory formats in single precision, relative to the largest output."""
 
 CallIndex = tuple[str, int]
 """Name of a module, and the number of the call in one pass, from 0."""
@@ -114,12 +120,14 @@ class _FirstPass:
         record: What was recorded.
         checkpointed: Whether the network recomputes activations with `torch.utils.checkpoint`.
         writes_weights: Whether the forward pass writes to the weights.
+        unregistered: Classes of modules with weights that ran in training mode and are no part of the network.
     """
 
     attempt: _Attempt
     record: Record
     checkpointed: bool
     writes_weights: bool
+    unregistered: tuple[str, ...]
 
 
 class Passes:
@@ -141,7 +149,7 @@ class Passes:
         """Specifications of the optimised inputs by name, where there are several."""
         first = self._first_pass()
         self.first, self.writes_weights, self.checkpointed = first.record, first.writes_weights, first.checkpointed
-        self._attempt = first.attempt
+        self.unregistered, self._attempt = first.unregistered, first.attempt
         is_given = any(inputs.given for inputs in inputs_in(module).values())
         self.from_given = self.first.without_gradient if is_given else set[CallIndex]()
         """Outputs that are computed from given inputs only, and are the same for all images."""
@@ -203,9 +211,10 @@ class Passes:
             # Weights are copied, since whether the forward pass writes to them is not known yet.
             record, copy = Record(), working_copy(self.module, share_weights=False)
             try:
-                with noticed_checkpointing() as checkpointed:
+                with noticed_checkpointing() as checkpointed, _noticed_others(copy) as unregistered:
                     record.draws = self._run(copy, images, record.note, attempt).used
-                break
+                if attempt.memory_format is torch.contiguous_format or self._agrees_with_contiguous(attempt):
+                    break
             except Exception as error:
                 # Feature maps that are flattened with `view` must be contiguous. If the network is broken instead, the
                 # contiguous pass fails too, and its error surfaces.
@@ -213,7 +222,35 @@ class Passes:
                     raise
         pairs = zip(copy.parameters(), self.module.parameters(), strict=False)
         writes_weights = any(not torch.equal(mine, own) for mine, own in pairs if own.numel())
-        return _FirstPass(attempt, record, bool(checkpointed), writes_weights)
+        return _FirstPass(attempt, record, bool(checkpointed), writes_weights, tuple(unregistered))
+
+    def _agrees_with_contiguous(self, attempt: _Attempt) -> bool:
+        """Whether the network outputs the same for noise in a memory format as for contiguous noise.
+
+        Code that reads memory in its order, as custom kernels and `as_strided` do, may not raise an error.
+        """
+        images = self.noise(FIRST_BATCH, self.spec.size)
+        found, expected = (self._output(images, each) for each in (attempt, _Attempt(torch.contiguous_format)))
+        if found is None or expected is None or found.shape != expected.shape:
+            return False
+        tolerance = FORMAT_TOLERANCE * max(1, torch.finfo(expected.dtype).eps / torch.finfo(torch.float32).eps) ** 0.5
+        return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+    def _output(self, images: Float[Tensor, "n c *size"], attempt: _Attempt) -> Tensor | None:
+        """Return all floating-point numbers that the network outputs; `None` if it fails, or outputs none."""
+        outputs: list[Tensor] = []
+
+        def note(name: str, _: int, output: object) -> None:
+            if name == OUTPUT:
+                tensors = (each.detach() for each in tensors_in(output).values())
+                outputs[:] = [each.flatten() for each in tensors if each.is_floating_point() and not each.is_nested]
+
+        try:
+            self._run(working_copy(self.module, share_weights=False), images, note, attempt)
+        except Exception as error:
+            raise_unless_size_error(error)
+            return None
+        return torch.cat(outputs) if any(each.numel() for each in outputs) else None
 
     def _larger_pass(self) -> tuple[Record, Size, bool]:
         """Run the network at a larger size, or a smaller one of a volume, and on noise if it reads images.
@@ -265,6 +302,33 @@ class Passes:
         """Return the dimensions that grow with the size of the image."""
         shape, other = self.shapes_of(call)
         return [i for i in range(1, len(shape)) if other[i] != shape[i]] if shape and other else []
+
+
+@contextmanager
+def _noticed_others(module: nn.Module) -> Iterator[dict[str, None]]:
+    """Notice modules in training mode that run, have weights, and are no part of a working copy.
+
+    A module that is reached in a way that copies do not follow, as a global variable or one of a function around a
+    class, runs as it is.
+
+    Args:
+        module: The working copy.
+
+    Yields:
+        A dict whose keys become the classes of these modules.
+    """
+    parts, thread, found = {id(part) for part in module.modules()}, get_ident(), dict[str, None]()
+
+    def notice(part: nn.Module, _: object) -> None:
+        has_weights = any(True for _ in part.parameters()) or any(True for _ in part.buffers())
+        if part.training and has_weights and id(part) not in parts and get_ident() == thread:
+            found[type(part).__name__] = None
+
+    handle = register_module_forward_pre_hook(notice)
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 def _other_sizes(size: Size) -> list[Size]:

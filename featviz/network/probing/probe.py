@@ -70,6 +70,7 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
         writes_weights=passes.writes_weights,
         checkpointed=passes.checkpointed,
         keeps_graph=passes.keeps_graph,
+        unregistered=passes.unregistered,
     )
 
 

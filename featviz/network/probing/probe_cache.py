@@ -18,7 +18,7 @@ from featviz.network.layers import LayerRow, Probed
 from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
-FORMAT = 8
+FORMAT = 9
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 
@@ -58,11 +58,15 @@ def load(key: str) -> tuple[Probed, Fields | None] | None:
 def save(key: str, probed: Probed, fields: Fields | None) -> None:
     """Write the measurements to the cache. If it cannot be written, nothing is cached.
 
+    Nor is a network with unregistered modules, which may be in another mode, or others, the next time.
+
     Args:
         key: As `cache_key` returns it.
         probed: The layers.
         fields: The receptive fields; `None` if they were not measured yet.
     """
+    if probed.unregistered:
+        return
     content = asdict(probed) | {"memory_format": str(probed.memory_format)}
     pairs = None if fields is None else {name: (field.px, field.stride, field.sides) for name, field in fields.items()}
     write_cached(_file(key), json.dumps({"probed": content, "fields": pairs}).encode())
@@ -78,4 +82,5 @@ def _read_probed(content: dict[str, Any]) -> Probed:
 
     memory_format = MEMORY_FORMATS[content["memory_format"]]
     rows = {key: {name: layer(row) for name, row in content[key].items()} for key in ("table", "calls", "outputs")}
-    return Probed(**content | rows | {"memory_format": memory_format})
+    # Networks with unregistered modules are not cached.
+    return Probed(**content | rows | {"memory_format": memory_format, "unregistered": ()})
