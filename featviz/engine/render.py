@@ -46,7 +46,7 @@ from featviz.interfaces import (
     traits_of,
 )
 from featviz.io import auto_bar
-from featviz.network import Execution, Network
+from featviz.network import Execution, Network, raise_checkpoint_error
 from featviz.objectives import ObjectiveSource, as_objectives
 from featviz.param.inputs import InputParams
 
@@ -157,7 +157,10 @@ def render(
         except KeyboardInterrupt:
             stopped = True  # return the images so far
         except Exception as error:
+            raise_checkpoint_error(error)
             error.add_note(f"while rendering {', '.join(job.names)}, step {done + 1} of {steps}")
+            if "backward through the graph a second time" in str(error):
+                error.add_note("a module that keeps a tensor for the next pass must detach it: self.last = y.detach()")
             raise
         done = monitor.steps
         graphs.close()

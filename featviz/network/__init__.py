@@ -2,6 +2,7 @@
 
 from featviz.network.activations import Activations
 from featviz.network.batch_statistics import batch_norm_layers, batch_statistics
+from featviz.network.checkpointing import raise_checkpoint_error
 from featviz.network.combining import combine
 from featviz.network.dictionaries.attached import SUFFIX as CODES
 from featviz.network.dictionaries.dictionary import Dictionary
@@ -28,5 +29,5 @@ __all__ = [
     "Execution", "Forward", "Given", "InputSpec", "LayerLike", "LayerRow", "LayerTable", "Layout", "Network",
     "OutputKind", "Rectifying", "TokenSpec", "batch_norm_layers", "batch_statistics", "combine", "find", "fit_to_input",
     "index_of_class", "is_on_this_machine", "is_user_model", "load", "models", "neutral_state", "plain_backward",
-    "read_start", "read_values", "zero_shot",
+    "raise_checkpoint_error", "read_start", "read_values", "zero_shot",
 ]  # fmt: skip

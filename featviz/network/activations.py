@@ -84,8 +84,12 @@ class Activations(Mapping[str, Tensor]):
 
         Args:
             layer: Name of the layer.
+
+        Raises:
+            AddressError: The layer outputs complex numbers.
         """
         layout = self.layouts[layer]
+        self._check_real(layer)
         values = in_single_precision(self[layer]).movedim(layout.channel, 1)
         return values.transpose(2, 3) if layout.transposed else values
 
@@ -112,9 +116,17 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             AddressError: There is no such channel.
         """
+        self._check_real(layer)
         count = self[layer].shape[self.layouts[layer].channel]
         if not 0 <= index < count:
             raise AddressError(f"no channel {index} in {layer!r}; it has {count}, 0 to {count - 1}")
+
+    def _check_real(self, layer: str) -> None:
+        if self.layouts[layer].kind == "complex":
+            raise AddressError(
+                f"{layer!r} outputs complex numbers; use the layer as a whole, a later layer, or an objective of your "
+                f"own that scores e.g. acts[{layer!r}].abs()"
+            )
 
     def channel_of_each(self, layer: str, indices: Sequence[int]) -> Float[Tensor, "n *position"]:
         """Return one channel of a layer for each image.

@@ -1,4 +1,4 @@
-"""Notice re-entrant checkpointing, through which gradients for images alone cannot be computed."""
+"""Notice checkpointing, through which some gradients cannot be computed."""
 
 from __future__ import annotations
 
@@ -58,3 +58,19 @@ def refuse_gradients() -> NoReturn:
         "the network uses re-entrant checkpointing, whose gradients cannot be computed for images alone; "
         "give use_reentrant=False to torch.utils.checkpoint.checkpoint, or turn checkpointing off"
     )
+
+
+def raise_checkpoint_error(error: Exception) -> None:
+    """Raise an error that says what to do where layers compute something else the second time they run.
+
+    Args:
+        error: What a backward pass raised.
+
+    Raises:
+        ModelError: It is about checkpointing.
+    """
+    if isinstance(error, torch.utils.checkpoint.CheckpointError):
+        raise ModelError(
+            "the network recomputes activations (torch.utils.checkpoint), and computes others the second time: changed "
+            "gradients, as of smooth_pools and LRP, apply to the first pass only; turn checkpointing off"
+        ) from error

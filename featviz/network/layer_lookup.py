@@ -83,7 +83,11 @@ def _problem_of_logits(network: Network, unclear: bool) -> str:
 
 def _problem(network: Network, layer: str) -> str:
     """Return why a name is no layer that can be addressed, and which names are near."""
-    if layer not in dict(network.module.named_modules()):
+    modules = dict(network.module.named_modules(remove_duplicate=False))
+    first = next(name for name, part in modules.items() if part is modules.get(layer, network.module))
+    if layer in modules and first != layer:
+        return f"layer {layer!r} in {network.label} is the same module as {first!r}; use this name"
+    if layer not in modules:
         command = f" (list all: featviz layers --model {network.name})" if network.name else " (list all: net.layers())"
         hint = _class_hint(network, layer) or f"{_nearest(network, layer)}{command}"
         return f"no layer {layer!r} in {network.label}{hint}"

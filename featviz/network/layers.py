@@ -42,6 +42,7 @@ class LayerRow:
         base: Of the features of a dictionary, the layer whose activations it encodes; `None` for a layer of the module.
         strides: Distances along each axis of volumes and video; empty for others.
         source: Name of the module that outputs `item`; empty for the whole network.
+        call: Of the rows `layer#1`, `layer#2` …, the number of the call; 0 for others.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerRow:
     base: str | None = None
     strides: Shape = ()
     source: str = ""
+    call: int = 0
 
     @property
     def channels(self) -> int:
@@ -70,7 +72,7 @@ class LayerRow:
     @property
     def has_positions(self) -> bool:
         """Whether it is a feature map, or tokens, with more than one position."""
-        return self.layout.kind != "vector" and math.prod(self.map_size) > 1
+        return self.layout.kind in ("map", "tokens") and math.prod(self.map_size) > 1
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ class Layout:
     """Meaning of the dimensions of a layer's output.
 
     Args:
-        kind: A feature map, a sequence of tokens, or one vector per image.
+        kind: A feature map, a sequence of tokens, or one vector per image. Complex numbers, whatever their dimensions,
+            are a kind of their own, which has no channels and positions to address.
         channel: Index of the channel dimension.
         patch: Height and width in px of the patch of one token; `None` where tokens are not on a grid.
         prefix: Number of tokens before the patch grid, such as the class token and registers.
@@ -27,7 +28,7 @@ class Layout:
         axes: Number of spatial axes of the network's input. With 2, outputs (n, c, length) are maps (n, c, 1, length).
     """
 
-    kind: Literal["map", "tokens", "vector"]
+    kind: Literal["map", "tokens", "vector", "complex"]
     channel: int = 1
     patch: tuple[int, int] | None = None
     prefix: int = 0
@@ -65,4 +66,9 @@ class Layout:
     @property
     def described(self) -> str:
         """The kind, for messages."""
-        return {"map": "a feature map", "tokens": "tokens that are not on a grid", "vector": "one vector"}[self.kind]
+        return {
+            "map": "a feature map",
+            "tokens": "tokens that are not on a grid",
+            "vector": "one vector",
+            "complex": "complex numbers",
+        }[self.kind]

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -227,8 +228,8 @@ class Network:
 
     @property
     def _weight(self) -> Tensor:
-        floating = (weight for weight in self.module.parameters() if weight.is_floating_point())
-        return next(floating, torch.empty(0))
+        tensors = chain(self.module.parameters(), self.module.buffers())  # weights may be buffers
+        return next((each for each in tensors if each.is_floating_point()), torch.empty(0))
 
     @property
     def storages(self) -> set[int]:

@@ -240,5 +240,6 @@ def _batch_first(replacement: Replacement, layout: Layout) -> Replacement:
 
 def call_of(row: LayerRow) -> CapturedCall:
     """Return what to capture for a layer."""
-    name, _, number = (row.name if row.base is None else row.base).partition("#")
-    return CapturedCall(row.source if row.item else name, int(number) if number else row.calls, row.item)
+    name = row.name if row.base is None else row.base
+    module = name.removesuffix(f"#{row.call}") if row.call else name  # names may hold other numbers
+    return CapturedCall(row.source if row.item else module, row.call or row.calls, row.item)

@@ -251,7 +251,8 @@ def test_a_module_of_single_images_is_told_to_accept_several():
 def test_the_authors_own_errors_surface():
     with pytest.raises(RuntimeError, match="^the author's own mistake") as caught:
         fv.Network(toys.Broken(), **HALF).layers()
-    assert caught.value.__notes__ == ["while running Broken on grey images of 16x16 px"]
+    (note,) = caught.value.__notes__
+    assert note.startswith("while running Broken on a batch of grey images, (2, 3, 16, 16); if it reads something")
 
 
 # ---------------------------------------------------------------------------------------------- without gradients

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import quantization
 
 import featviz as fv
@@ -368,3 +369,142 @@ def test_modules_that_are_not_registered_and_in_training_mode_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         table()
+
+
+class Spectrum(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft2(x)
+
+
+class Spectral(nn.Module):
+    """A layer of complex numbers between real ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fft, self.head = nn.Conv2d(3, 8, 3, padding=1), Spectrum(), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.fft(self.conv(x).relu()).abs().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda net: fv.render(net, "fft:1", steps=1),
+        lambda net: fv.render(net, "fft:1@2,3", steps=1),
+        lambda net: fv.render(net, fv.objectives.Match("fft", IMAGES[0]), steps=1),
+        lambda net: fv.render(net, fv.objectives.Direction("fft", torch.ones(8)), steps=1),
+        lambda net: net.capture(IMAGES, "fft").as_map("fft"),
+    ],
+)
+def test_layers_of_complex_numbers_are_refused_by_name(run):
+    net = network(Spectral())
+    assert net.layer("fft").layout.kind == "complex"
+    assert "fft" not in net.layers().suggested
+    with pytest.raises(fv.AddressError, match=r"^'fft' outputs complex numbers; use the layer as a whole"):
+        run(net)
+
+
+def test_layers_of_complex_numbers_as_a_whole_and_beside_others():
+    net = network(Spectral())
+    acts = net.capture(IMAGES, ["fft"])
+    own = fv.objectives.objective("fft")(lambda acts: acts["fft"].abs()[:, 3].mean((1, 2)))
+    found = fv.score(net, ["fft", own], IMAGES)
+    assert torch.allclose(found[:, 0], acts["fft"].abs().square().flatten(1).mean(1), rtol=1e-4)
+    assert torch.allclose(found[:, 1], acts["fft"].abs()[:, 3].mean((1, 2)), rtol=1e-4)
+    assert fv.explain(net, IMAGES[:1], "logit:1").map.isfinite().all()
+    assert fv.accentuate(net, IMAGES[0], "logit:1", layer="fft", steps=2).images.isfinite().all()
+    with pytest.raises(fv.SettingError, match="layer must have positions and not come after logit:1, got 'fft'"):
+        fv.explain(net, IMAGES[:1], "logit:1", "GradCAM(layer='fft')")
+
+
+class Checkpointed(nn.Module):
+    """Recomputes activations of a block with max pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.block, x, use_reentrant=False).mean((2, 3)))
+
+
+def test_checkpointing_with_changed_gradients_is_refused_in_one_line():
+    message = "^the network recomputes activations .* turn checkpointing off$"
+    with pytest.raises(fv.ModelError, match=message):
+        fv.render(network(Checkpointed(), smooth_pools=True), "logit:1", steps=1)
+    with pytest.raises(fv.ModelError, match=message):
+        fv.explain(network(Checkpointed()), IMAGES[:1], "logit:1", "LRP('attn_lrp')")
+    assert fv.render(network(Checkpointed()), "logit:1", steps=2).history[-1].isfinite()
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor with its gradient for the next pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 5, 3), None
+
+    def forward(self, x):
+        y = self.conv(x).mean((2, 3))
+        y, self.last = y if self.last is None or self.last.shape != y.shape else y + self.last, y
+        return y
+
+
+def test_a_module_that_keeps_its_graph_is_told_to_detach():
+    with pytest.raises(RuntimeError) as caught:
+        fv.render(network(Keeping()), "logit:1", steps=3)
+    assert (
+        "a module that keeps a tensor for the next pass must detach it: self.last = y.detach()"
+        in caught.value.__notes__
+    )
+
+
+class Named(nn.Module):
+    """Names with signs that addresses use, a second name, and weights in buffers of double precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleDict({"a#1": nn.Conv2d(3, 8, 3), 'b"c': nn.Conv2d(8, 8, 3)})
+        self.second = self.parts["a#1"]
+
+    def forward(self, x):
+        for _ in range(2):
+            y = self.parts["a#1"](x)
+        return self.parts['b"c'](y).mean((2, 3))
+
+
+def test_names_with_signs_of_addresses():
+    net = network(Named())
+    acts = net.capture(IMAGES, ["parts.a#1", "parts.a#1#1", "parts.a#1#2", 'parts.b"c'])
+    assert torch.equal(acts["parts.a#1"], acts["parts.a#1#2"])
+    for name in acts:
+        unit = fv.objectives.Channel(name, 3)
+        assert fv.objectives.parse(str(unit)) == unit
+        assert fv.render(net, str(unit), steps=1).history.isfinite().all()
+    with pytest.raises(fv.AddressError, match=r"^layer 'second' in Named is the same module as 'parts.a#1'; use this"):
+        fv.render(net, "second:1", steps=1)
+
+
+class InBuffers(nn.Module):
+    """Has weights that are no parameters, in double precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.randn(8, 3, 3, 3, dtype=torch.float64))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight).mean((2, 3))
+
+
+def test_weights_in_buffers_decide_the_precision():
+    net = network(InBuffers())
+    assert net.dtype == torch.float64
+    assert fv.render(net, "logit:1", steps=2).history.isfinite().all()
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_rise_in_other_precisions(precision):
+    net = network(nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(precision))
+    assert fv.explain(net, IMAGES[:1], "logit:1", "RISE(samples=16)").map.abs().max() > 0

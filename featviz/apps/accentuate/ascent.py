@@ -92,7 +92,7 @@ class _Views:
         if far is None:
             # Not from the norm, whose gradient is not defined for equal activations.
             length = torch.linalg.vector_norm(target.flatten(1), dim=1).clamp(min=1e-12)
-            distance = (values - target).flatten(1).square().sum(1) / length
+            distance = (values - target).flatten(1).abs().square().sum(1) / length  # of complex numbers, too
         return score.detach(), gradient, torch.autograd.grad(distance.mean(), images if far is None else far)[0]
 
 

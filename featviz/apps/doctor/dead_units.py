@@ -87,7 +87,7 @@ def _inactive_channels(network: fv.Network, images: Float[Tensor, "n c h w"]) ->
     for batch in images.split(IMAGES_AT_ONCE):
         with torch.no_grad():
             acts = network.capture(batch, maps)
-        for name in [each for each in maps if not acts[each].is_complex()]:
+        for name in maps:
             low, high = acts.channels_first(name).movedim(1, 0).flatten(1).aminmax(dim=1)
             least[name] = torch.minimum(low, least.get(name, low))
             most[name] = torch.maximum(high, most.get(name, high))

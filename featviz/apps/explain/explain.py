@@ -31,7 +31,7 @@ from featviz.engine import entry_point, fingerprint, parse_value
 from featviz.errors import shown, warn
 from featviz.interfaces import ObjectiveLike
 from featviz.io import GivenImage, auto_bar
-from featviz.network import OUTPUT, LayerLike
+from featviz.network import OUTPUT, LayerLike, raise_checkpoint_error
 
 DEFAULT_METHODS = ("Gradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients", "GradCAM")
 """Methods that `compare` shows by default; they apply to most networks."""
@@ -118,7 +118,11 @@ def _attribution(
     size = tuple(images.shape[2:])
     score = scores_of(network, [objective], images)[:, 0]
     request = AttributionRequest(network, objective, size)
-    found = attributor.attribute(request, images.to(network.device).detach().clone())
+    try:
+        found = attributor.attribute(request, images.to(network.device).detach().clone())
+    except Exception as error:
+        raise_checkpoint_error(error)
+        raise
     if not torch.isfinite(found.map).all():
         is_half = network.dtype in (torch.float16, torch.bfloat16)
         hint = "convert the network with network.module.float()" if is_half else "check the weights and the image"

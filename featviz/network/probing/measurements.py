@@ -73,7 +73,11 @@ def probe_network(network: Network, like: Tensor) -> Probed:
         _raise_if_given_inputs(network, error)
         _raise_if_another_layout(network, like, error)
         _raise_if_one_image_only(network, error)
-        error.add_note(f"while running {network.label} on grey images of {show_size(network.size, 'x')} px")
+        error.add_note(
+            f"while running {network.label} on a batch of grey images, ({FIRST_BATCH}, {network.channels}, "
+            f"{show_size(network.size, ', ')}); if it reads something else, as a dict, several arguments or signals of "
+            "shape (n, length), give inputs=, or wrap it in a module that reads images"
+        )
         raise
     if probed.unregistered:
         warn(

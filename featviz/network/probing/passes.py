@@ -67,7 +67,7 @@ class Record:
     items: dict[str, Shape] = field(default_factory=dict)  # shapes of the tensors in the network's output, by path
     draws: bool = False
     without_gradient: set[CallIndex] = field(default_factory=set)  # outputs from which no gradient reaches the images
-
+    complex: set[CallIndex] = field(default_factory=set)  # outputs of complex numbers
     refused: dict[CallIndex, str] = field(default_factory=dict)  # why outputs with tensors have no shape here
 
     def note(self, name: str, call: int, output: object) -> None:
@@ -76,6 +76,8 @@ class Record:
         if tensor is not None and (reason := _reason_to_refuse(tensor)):
             self.refused[name, call], tensor = reason, None
         self.shapes[name, call] = None if tensor is None else tuple(tensor.shape)
+        if tensor is not None and tensor.is_complex():
+            self.complex.add((name, call))
         if tensor is not None and not tensor.requires_grad:
             self.without_gradient.add((name, call))
         if name == OUTPUT and tensor is not None:

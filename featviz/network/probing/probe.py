@@ -49,7 +49,7 @@ def probe(module: nn.Module, spec: InputSpec, like: Tensor, longest: int | None 
         if (name, call) in layers
     }
     numbered = {
-        f"{name}#{call + 1}": replace(layer, name=f"{name}#{call + 1}", calls=1)
+        f"{name}#{call + 1}": replace(layer, name=f"{name}#{call + 1}", calls=1, call=call + 1)
         for (name, call), layer in layers.items()
         if passes.first.counts[name] > 1
     }
@@ -171,6 +171,8 @@ def _layer(passes: Passes, call: CallIndex, layout: Layout) -> LayerRow:
     shape, other = passes.shapes_of(call)
     assert shape is not None
     layout = replace(layout, batch=int(call in passes.tokens_first))
+    if call in passes.first.complex:
+        layout = replace(layout, kind="complex", patch=None)
     layer = LayerRow(call[0], layout, shape[1:] or (1,), calls=passes.first.counts[call[0]])
     return replace(layer, stride=_stride(passes, layer, other), strides=_strides(passes, layer, other))
 

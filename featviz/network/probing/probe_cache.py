@@ -18,7 +18,7 @@ from featviz.network.layers import LayerRow, Probed
 from featviz.network.layout import Layout
 from featviz.network.probing.receptive_fields import ReceptiveField
 
-FORMAT = 9
+FORMAT = 10
 """Version of the file format. Increase it when the content or the meaning of a measurement changes."""
 MEMORY_FORMATS = {str(each): each for each in (torch.channels_last, torch.contiguous_format)}
 

@@ -156,12 +156,13 @@ class RISE:
     def attribute(self, request: AttributionRequest, images: Float[Tensor, "n c *size"]) -> AttributionMap:
         """Return the weighted mean of the masks."""
         generator = torch.Generator().manual_seed(self.seed)
-        masks = torch.cat([self._mask(request.size, generator) for _ in range(self.samples)]).to(images.device)
+        masks = torch.cat([self._mask(request.size, generator) for _ in range(self.samples)]).to(images)
         found = []
         with request.open() as scorer, torch.no_grad():
             for image in images.detach():
                 scores = masked_scores(scorer, image, masks, mean_color(request.network, images))
-                found.append(torch.einsum("m,m...->...", scores - scores.mean(), masks) / (len(masks) * self.keep))
+                gain = (scores - scores.mean()).to(masks)
+                found.append(torch.einsum("m,m...->...", gain, masks) / (len(masks) * self.keep))
         return AttributionMap(torch.stack(found))
 
     def _mask(self, size: Size, generator: torch.Generator) -> Float[Tensor, "1 *size"]:

@@ -28,7 +28,7 @@ def block_at(network: fv.Network, depth: float, accepted: tuple[float, float]) -
     Raises:
         SettingError: The network has no layer with positions.
     """
-    layers = [name for name, layer in network.table.items() if layer.layout.kind != "vector"]
+    layers = [name for name, layer in network.table.items() if layer.layout.kind in ("map", "tokens")]
     depths = {name: i / len(layers) for i, name in enumerate(layers)}
     for level in range(max((name.count(".") for name in layers), default=0) + 1):
         blocks = [name for name in layers if name.count(".") == level]
