@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featviz.engine.argument_checks import check_start, unchecked
@@ -136,15 +136,74 @@ def render(
     steps = preset.steps if steps is None else steps
     _check_counts(steps, until, robustness_views)
     job = Job.prepare(network, objectives, own_param, own_transforms, seed, start, execution, steps)
+    last = steps if until is None else min(until, steps)
+    first_leaves = [leaf.detach().clone() for leaf in job.leaves]
+    run = _optimise(job, optimizer, steps, last, first_leaves, snapshots, robustness_views, progress)
+    if run.done and isinstance(own_param, InputParams):
+        _warn_of_unchanged(own_param.unchanged(first_leaves, job.leaves), job.names)
+    problems = run.monitor.problems(_have_moved(job, first_leaves))
+    _warn_of_problems(problems, job.names)
+    used = replace(job.execution, chunk_size=run.chunk_size, max_memory=None)
+    stopped_at = run.done if run.stopped or run.done < steps else None
+    with torch.no_grad():
+        images = job.images(job.leaves).cpu()
+    return Rendering(
+        images,
+        run.monitor.history(run.done),
+        job.names,
+        replace(job.recipe(optimizer, steps), execution=repr(used), until=stopped_at),
+        run.snapshots,
+        problems,
+        alpha=job.has_alpha,
+        execution=used,
+        redraw=job.redraw(job.leaves),
+        robustness=run.robustness,
+        plan=run.plan,
+        shapes=own_param.shapes if isinstance(own_param, InputParams) else {},
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What an optimisation leaves, besides the leaf tensors of its job.
+
+    Args:
+        monitor: The scores of every step, and which images got gradients.
+        done: Number of steps.
+        stopped: Whether Ctrl-C ended it.
+        snapshots: Copies of the images, by step.
+        robustness: Scores of the finished images in new views; `None` where they were not computed.
+        chunk_size: Number of images that ran together; `None` for the whole batch.
+        plan: How the steps ran.
+    """
+
+    monitor: Monitor
+    done: int
+    stopped: bool
+    snapshots: dict[int, Tensor]
+    robustness: Robustness | None
+    chunk_size: int | None
+    plan: str
+
+
+def _optimise(
+    job: Job,
+    optimizer: Optimizer,
+    steps: int,
+    last: int,
+    first_leaves: Leaves,
+    snapshots: Collection[int],
+    robustness_views: int | None,
+    progress: ProgressSource | None,
+) -> _Run:
+    """Run the steps of a job, up to `last` of `steps` or Ctrl-C, and score the finished images."""
     monitor = Monitor(job.names, steps, job.uses_network, round(job.zero_until * steps), job.minimises)
     stepper = _begin(optimizer, job, steps)
-    last = steps if until is None else min(until, steps)
     current_images = partial(job.images, job.leaves)
     report = Reporter(progress, steps, current_images)
-    first_leaves = [leaf.detach().clone() for leaf in job.leaves]
     kept: dict[int, Tensor] = {}
-    done, stopped = 0, False
-    with keep_freed_memory(network.device), network.session(job.layers, job.execution) as forward:
+    done, stopped, device = 0, False, job.network.device
+    with keep_freed_memory(device), job.network.session(job.layers, job.execution) as forward:
         chunks = Chunks(job, forward, last)
         graphs = StepGraphs(job, chunks, stepper, steps, last)
         try:
@@ -168,30 +227,7 @@ def render(
             robustness = _robustness(job, chunks, first_leaves, done, steps, robustness_views)
         except KeyboardInterrupt:
             robustness, stopped = None, True
-    if done and isinstance(own_param, InputParams):
-        _warn_of_unchanged(own_param.unchanged(first_leaves, job.leaves), job.names)
-    used = replace(job.execution, chunk_size=chunks.chunk_size, max_memory=None)
-    stopped_at = done if stopped or done < steps else None
-    recipe = replace(job.recipe(optimizer, steps), execution=repr(used), until=stopped_at)
-    has_moved = (_sample(job, job.leaves) - _sample(job, first_leaves)).abs().flatten(1).amax(1) > MOVED
-    with torch.no_grad():
-        images = job.images(job.leaves).cpu()
-    problems = monitor.problems(has_moved)
-    _warn_of_problems(problems, job.names)
-    return Rendering(
-        images,
-        monitor.history(done),
-        job.names,
-        recipe,
-        kept,
-        problems,
-        alpha=job.has_alpha,
-        execution=used,
-        redraw=job.redraw(job.leaves),
-        robustness=robustness,
-        plan=graphs.plan(done),
-        shapes=own_param.shapes if isinstance(own_param, InputParams) else {},
-    )
+    return _Run(monitor, done, stopped, kept, robustness, chunks.chunk_size, graphs.plan(done))
 
 
 def _step(chunks: Chunks, graphs: StepGraphs, stepper: Stepper, monitor: Monitor, steps: int) -> None:
@@ -235,6 +271,11 @@ def _completed(
     given = check_one(network, "param", param)
     own = as_param(given, size, batch, spec=network.input, default_size=default_size, starts=start is not None)
     return own, as_transforms(check_one(network, "transforms", transforms))
+
+
+def _have_moved(job: Job, first_leaves: Leaves) -> Bool[Tensor, " n"]:
+    """Return which images differ clearly from the start."""
+    return (_sample(job, job.leaves) - _sample(job, first_leaves)).abs().flatten(1).amax(1) > MOVED
 
 
 def _sample(job: Job, leaves: Leaves) -> Float[Tensor, "n c *size2"]:

@@ -23,8 +23,8 @@ from featviz.objectives.address import Address
 
 MAX_DEPTH = 50
 """Largest number of nested composites in a product. Sums are flat, however many terms they have."""
-SUM, PRODUCT, TERM = 1, 2, 3
-"""Precedence of a sum, a product and a single term in text."""
+SUM, PRODUCT, ATOM = 1, 2, 3
+"""Precedence of a sum, a product and anything else in text."""
 
 
 class Objective:
@@ -36,11 +36,11 @@ class Objective:
 
     layer: str
     """Name of the one layer that most objectives read."""
-    term = ""
+    text_name = ""
     """Name in text, such as `tv` or `diversity(stage2)`; empty for objectives with an address or without a text form.
-    A class with a term can be parsed once it is imported."""
-    precedence = TERM
-    """Precedence of its text: `SUM`, `PRODUCT` or `TERM`."""
+    A class with such a name can be parsed once it is imported."""
+    precedence = ATOM
+    """Precedence of its text: `SUM`, `PRODUCT` or `ATOM`."""
 
     def __post_init__(self) -> None:
         """Check the name of the layer, for objectives with such a field."""
@@ -107,8 +107,8 @@ class Objective:
 
     def __str__(self) -> str:
         """Return its text, or its repr where it has none, without the numbers of its arrays."""
-        name = self.term or type(self).__name__
-        if not self.term and not any(isinstance(value, Array) for value in vars(self).values()):
+        name = self.text_name or type(self).__name__
+        if not self.text_name and not any(isinstance(value, Array) for value in vars(self).values()):
             return repr(self)
         given = [(getattr(self, field.name), field.default) for field in fields(self)]  # type: ignore[arg-type]
         while given and given[-1][0] == given[-1][1]:
@@ -122,22 +122,22 @@ class Objective:
         return _sum(other, self)
 
     def __sub__(self, other: Objective | float) -> Objective:
-        return _sum(self, -_as_term(other))
+        return _sum(self, -_as_objective(other))
 
     def __rsub__(self, other: float) -> Objective:
         return _sum(other, -self)
 
     def __mul__(self, other: Objective | float) -> Objective:
-        return Product(self, _as_term(other))
+        return Product(self, _as_objective(other))
 
     def __rmul__(self, other: float) -> Objective:
-        return Product(_as_term(other), self)
+        return Product(_as_objective(other), self)
 
     def __truediv__(self, other: Objective | float) -> Objective:
-        return Quotient(self, _as_term(other))
+        return Quotient(self, _as_objective(other))
 
     def __rtruediv__(self, other: float) -> Objective:
-        return Quotient(_as_term(other), self)
+        return Quotient(_as_objective(other), self)
 
     def __neg__(self) -> Objective:
         return Negative(self)
@@ -154,9 +154,9 @@ class Unit(Objective):
 # ---------------------------------------------------------------------------------------------- text
 
 
-def terms() -> dict[str, type[Objective]]:
-    """Return all objectives that text can name, including the user's, by their `term`."""
-    return {kind.term: kind for kind in _subclasses(Objective) if kind.term}
+def named_objectives() -> dict[str, type[Objective]]:
+    """Return all objectives that text can name, including the user's, by their `text_name`."""
+    return {kind.text_name: kind for kind in _subclasses(Objective) if kind.text_name}
 
 
 def _subclasses(kind: type[Objective]) -> Iterator[type[Objective]]:
@@ -166,8 +166,8 @@ def _subclasses(kind: type[Objective]) -> Iterator[type[Objective]]:
 
 
 def quote_name(name: str) -> str:
-    """Quote the name of a layer or a file where text would read it as a term."""
-    return json.dumps(name) if name in terms() else str(Address(name))
+    """Quote the name of a layer or a file where text would read it as a function."""
+    return json.dumps(name) if name in named_objectives() else str(Address(name))
 
 
 def _argument_text(value: Any) -> str:
@@ -185,7 +185,7 @@ def _bracket(part: Objective, least: int, show: Callable[[Objective], str]) -> s
 # ---------------------------------------------------------------------------------------------- nodes of the tree
 
 
-def _as_term(value: Objective | float) -> Objective:
+def _as_objective(value: Objective | float) -> Objective:
     if isinstance(value, Objective):
         return value
     if isinstance(value, Real):
@@ -198,11 +198,11 @@ def _as_term(value: Objective | float) -> Objective:
 
 def _sum(left: Objective | float, right: Objective | float) -> Objective:
     """Add two objectives. Sums stay flat, so hundreds of terms do not reach the recursion limit."""
-    terms = [*_summands(_as_term(left)), *_summands(_as_term(right))]
+    terms = [*_summands(_as_objective(left)), *_summands(_as_objective(right))]
     # Python adds the leading numbers of `1 + 2 + tv` before they meet the objective, so `1 + (2 + tv)`, which would
     # print as the same text, must give the same value.
     while len(terms) > 1 and isinstance(terms[0], Constant) and isinstance(terms[1], Constant):
-        terms[:2] = [_as_term(terms[0].value + terms[1].value)]
+        terms[:2] = [_as_objective(terms[0].value + terms[1].value)]
     return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
 
 
@@ -219,7 +219,7 @@ class Constant(Objective):
     @property
     def precedence(self) -> int:  # type: ignore[override]
         """A negative number needs brackets inside of a product."""
-        return TERM if self.value >= 0 else SUM
+        return ATOM if self.value >= 0 else SUM
 
     @property
     def is_negative(self) -> bool:
@@ -359,7 +359,7 @@ class Negative(Arithmetic):
         return self.part
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"-{_bracket(self.part, TERM, show)}"
+        return f"-{_bracket(self.part, ATOM, show)}"
 
 
 def _depth(objective: Objective) -> int:
@@ -400,7 +400,7 @@ class Product(_Binary):
         return mul(*scores)  # type: ignore[no-any-return]
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracket(self.left, PRODUCT, show)} * {_bracket(self.right, TERM, show)}"
+        return f"{_bracket(self.left, PRODUCT, show)} * {_bracket(self.right, ATOM, show)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -414,7 +414,7 @@ class Quotient(_Binary):
         return truediv(*scores)  # type: ignore[no-any-return]
 
     def text(self, show: Callable[[Objective], str]) -> str:
-        return f"{_bracket(self.left, PRODUCT, show)} / {_bracket(self.right, TERM, show)}"
+        return f"{_bracket(self.left, PRODUCT, show)} / {_bracket(self.right, ATOM, show)}"
 
 
 # ---------------------------------------------------------------------------------------------- user functions

@@ -40,7 +40,7 @@ class Interpolate(Composite):
 
     first: Objective
     last: Objective
-    term = "interpolate"
+    text_name = "interpolate"
 
     def __post_init__(self) -> None:
         """Parse text."""
@@ -102,7 +102,7 @@ class Alignment(Objective):
 
     layer: str
     decay: float = 2.0
-    term = "alignment"
+    text_name = "alignment"
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -144,7 +144,7 @@ class Diversity(Objective):
     """
 
     layer: str
-    term = "diversity"
+    text_name = "diversity"
 
     @property
     def traits(self) -> Traits:

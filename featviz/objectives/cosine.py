@@ -45,7 +45,7 @@ class Cosine(Unit):
     layer: str
     vector: VectorSource
     feature: int = 0
-    term = "cosine"
+    text_name = "cosine"
 
     def __post_init__(self) -> None:
         """Convert the vector to a value that a recipe can hold, and check the fields."""

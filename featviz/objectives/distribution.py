@@ -91,12 +91,12 @@ class MatchDistribution(OfPhotographs, _Distribution):
     layer: str
     photographs: Photographs
     others: tuple[str, ...] = ()
-    term = "distribution"
+    text_name = "distribution"
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""
         layers = ", ".join([quote_name(self.layer), show_photographs(self.photographs), *map(quote_name, self.others)])
-        return f"{self.term}({layers})"
+        return f"{self.text_name}({layers})"
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the photographs, and average their sorted activations.
@@ -135,11 +135,11 @@ class MatchStatistics(_Distribution):
 
     layer: str
     others: tuple[str, ...] = ()
-    term = "statistics"
+    text_name = "statistics"
 
     def __str__(self) -> str:
         """Return its text."""
-        return f"{self.term}({', '.join(map(quote_name, (self.layer, *self.others)))})"
+        return f"{self.text_name}({', '.join(map(quote_name, (self.layer, *self.others)))})"
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the running statistics.

@@ -40,7 +40,7 @@ class Within(Composite):
 
     objective: Objective
     mask: ImageSource
-    term = "within"
+    text_name = "within"
 
     def __post_init__(self) -> None:
         """Parse text, and convert the mask to a value that a recipe can hold."""
@@ -93,7 +93,7 @@ class Ramp(Objective):
     last: float
     begin: float = 0.0
     end: float = 1.0
-    term = "ramp"
+    text_name = "ramp"
     layers = frozenset()
 
     def __post_init__(self) -> None:

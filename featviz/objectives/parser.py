@@ -1,4 +1,4 @@
-"""Parse the text form of objectives: addresses, terms such as `tv`, numbers, `+ - * /` and brackets."""
+"""Parse the text form of objectives: addresses, functions such as `tv`, numbers, `+ - * /` and brackets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featviz.errors import AddressError, SettingError, caret, nearest, plain_spe
 from featviz.interfaces import ObjectiveLike
 from featviz.io.folders import READABLE_ENDINGS
 from featviz.objectives.address import PATTERN, Address, whole_number
-from featviz.objectives.algebra import Objective, terms
+from featviz.objectives.algebra import Objective, named_objectives
 from featviz.objectives.cosine import VECTOR_ENDINGS
 from featviz.objectives.units import Layer, from_address
 
@@ -26,7 +26,7 @@ _FILE = re.compile(r"'([^']*)'")
 
 _ENDINGS = "|".join(map(re.escape, dict.fromkeys((*READABLE_ENDINGS, *VECTOR_ENDINGS))))
 _BARE_FILE = re.compile(rf"([^'\"(),]*?({_ENDINGS}))(?=\s*[,)])", re.IGNORECASE)
-"""A file name without quotes, as an argument of a term."""
+"""A file name without quotes, as an argument of a function."""
 
 _BRACKET = re.compile(r"\s*\(")
 _UNIT_FORMS = "units are written layer:channel, layer:channel@y,x, layer~feature, logit:class and prob:class"
@@ -38,12 +38,12 @@ ObjectiveSource = str | ObjectiveLike
 
 @dataclass(frozen=True)
 class _Token:
-    """A sign, a number, an objective or the name of a term, and the column of the text where it starts."""
+    """A sign, a number, an objective or the name of a kind of objective, and the column where it starts."""
 
     column: int
     sign: str = ""
     value: Objective | float | None = None
-    term: type[Objective] | None = None
+    kind: type[Objective] | None = None
 
 
 def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
@@ -51,7 +51,7 @@ def parse(text: str, own: Mapping[str, Objective] | None = None) -> Objective:
 
     Args:
         text: Such as `"stage2:5 - 0.5*logit:spiral"`.
-        own: Objectives of the user that the text may name. They take precedence over layers and terms.
+        own: Objectives of the user that the text may name. They take precedence over layers and functions.
 
     Returns:
         The objective.
@@ -179,7 +179,7 @@ def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -
     Raises:
         AddressError: The user's value is no objective; or the name is followed by brackets, and no function has it.
     """
-    name, column, known = match[0], match.start(), terms()
+    name, column, known = match[0], match.start(), named_objectives()
     if name in own:
         if not isinstance(own[name], Objective):
             raise AddressError(
@@ -187,15 +187,15 @@ def _parse_name(text: str, match: re.Match[str], own: Mapping[str, Objective]) -
             )
         return _Token(column, value=own[name])
     if _BRACKET.match(text, match.end()):
-        alike = {plain_spelling(each): term for each, term in known.items()}
+        alike = {plain_spelling(each): kind for each, kind in known.items()}
         if plain_spelling(name) not in alike:
             _refuse_call(text, column, name, list(known))
-        return _Token(column, term=alike[plain_spelling(name)])
-    return _Token(column, term=known[name]) if name in known else _Token(column, value=from_address(Address.of(match)))
+        return _Token(column, kind=alike[plain_spelling(name)])
+    return _Token(column, kind=known[name]) if name in known else _Token(column, value=from_address(Address.of(match)))
 
 
 def _refuse_call(text: str, column: int, name: str, known: Sequence[str]) -> NoReturn:
-    """Refuse a term that does not exist.
+    """Refuse a function that does not exist.
 
     Raises:
         AddressError: Always.
@@ -235,23 +235,23 @@ def _takes_several(kind: Any) -> bool:
     return get_origin(kind) is tuple and get_args(kind) == (str, ...)
 
 
-def _field_types(term: type[Objective]) -> dict[str, Any]:
-    """Return the type of each field of a term.
+def _field_types(kind: type[Objective]) -> dict[str, Any]:
+    """Return the type of each field of a kind of objective.
 
     Raises:
         AddressError: A type is imported under `if TYPE_CHECKING` only, so its name is not defined at run time.
     """
     try:
-        return get_type_hints(term)
+        return get_type_hints(kind)
     except NameError as error:
         raise AddressError(
-            f"cannot read the field types of {term.term!r} ({term.__name__}): {error}; "
+            f"cannot read the field types of {kind.text_name!r} ({kind.__name__}): {error}; "
             "import the type outside of `if TYPE_CHECKING`"
         ) from error
 
 
 class _Parser:
-    """Recursive descent: a sum of products of signed terms. Numbers stay numbers until they meet an objective."""
+    """Recursive descent: a sum of products of factors. Numbers stay numbers until they meet an objective."""
 
     def __init__(self, text: str, own: Mapping[str, Objective]) -> None:
         self.text = text
@@ -273,9 +273,9 @@ class _Parser:
         return found
 
     def product(self) -> Objective | float:
-        found = self.term()
+        found = self.factor()
         while sign := self.take("*/"):
-            right = self.term()
+            right = self.factor()
             if sign == "/" and right == 0:
                 self.fail("cannot divide by 0")
             found = self.combine(operator.mul if sign == "*" else operator.truediv, found, right)
@@ -294,24 +294,24 @@ class _Parser:
             self.fail("a number before this place is too large")
         return result
 
-    def term(self) -> Objective | float:
+    def factor(self) -> Objective | float:
         if self.take("-"):
-            return -self.term()
+            return -self.factor()
         if self.take("("):
             inner = self.sum()
             if not self.take(")"):
                 self.fail("expected ) here")
             return inner
         token = self.tokens[self.next]
-        if token.term:
-            return self.call(token.term)
+        if token.kind:
+            return self.call(token.kind)
         if token.value is None:
             self.fail("expected layer:channel, logit:class or a number here")
         self.next += 1
         return token.value
 
-    def call(self, term: type[Objective]) -> Objective:
-        """Parse a term and the arguments in its brackets: layers, files, objectives and numbers."""
+    def call(self, kind: type[Objective]) -> Objective:
+        """Parse a function and the arguments in its brackets: layers, files, objectives and numbers."""
         start = self.next
         self.next += 1
         given: list[Any] = []
@@ -321,18 +321,18 @@ class _Parser:
                 given.append(self.sum())
             if not self.take(")"):
                 self.fail("expected , or ) here")
-        names, kinds = [field.name for field in fields(term)], _field_types(term)  # type: ignore[arg-type]
+        names, kinds = [field.name for field in fields(kind)], _field_types(kind)  # type: ignore[arg-type]
         fixed = len(names) - 1
         if names and _takes_several(kinds[names[-1]]) and len(given) > fixed:
             given[fixed:] = [tuple(given[fixed:])]
         try:
             if len(given) > len(names):
                 raise TypeError
-            return term(*(_convert(kinds[name], value) for name, value in zip(names, given, strict=False)))
+            return kind(*(_convert(kinds[name], value) for name, value in zip(names, given, strict=False)))
         except (TypeError, SettingError) as error:
             self.next = start
-            hint = "; write file names in quotes" if term.files is not Objective.files else ""
-            signature = f"{term.term} takes {', '.join(names) or 'no arguments'}{hint}"
+            hint = "; write file names in quotes" if kind.files is not Objective.files else ""
+            signature = f"{kind.text_name} takes {', '.join(names) or 'no arguments'}{hint}"
             self.fail(str(error if isinstance(error, SettingError) else signature))
 
     def take(self, signs: str) -> str:

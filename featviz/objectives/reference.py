@@ -59,7 +59,7 @@ class Match(_Reference):
 
     layer: str
     image: ImageSource
-    term = "match"
+    text_name = "match"
 
     @property
     def traits(self) -> Traits:
@@ -105,7 +105,7 @@ class Caricature(_Reference):
     layer: str
     image: ImageSource
     power: float = 1.0
-    term = "caricature"
+    text_name = "caricature"
 
     def __post_init__(self) -> None:
         """Convert the image to a value that a recipe can hold, and check the fields."""
@@ -156,7 +156,7 @@ class Guide(_Reference):
 
     layer: str
     image: ImageSource
-    term = "guide"
+    text_name = "guide"
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the reference, and compute its activations.
@@ -202,7 +202,7 @@ class Style(_Reference):
     layer: str
     image: ImageSource
     memory: float = 0.0
-    term = "style"
+    text_name = "style"
 
     @property
     def traits(self) -> Traits:
@@ -255,7 +255,7 @@ class InputDifference(_Reference):
     """
 
     image: ImageSource
-    term = "difference"
+    text_name = "difference"
     layers = frozenset()
 
     def bind(self, context: RenderContext) -> Objective:

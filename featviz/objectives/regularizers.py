@@ -60,7 +60,7 @@ class TotalVariation(_Regularizer):
     Differs: a mean instead of a sum, so that a weight suits images of any size.
     """
 
-    term = "tv"
+    text_name = "tv"
 
     def score(self, image: Float[Tensor, "n c *size"]) -> Float[Tensor, " n"]:
         """Return the total variation; a side of 1 px has none."""
@@ -85,7 +85,7 @@ class L1(_Regularizer):
     """
 
     grey: float = 0.5
-    term = "l1"
+    text_name = "l1"
     ignores_alpha = True
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class L2(_Regularizer):
     """
 
     grey: float = 0.5
-    term = "l2"
+    text_name = "l2"
     ignores_alpha = True
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ class Blur(_Regularizer):
     """
 
     std: float = 1.0
-    term = "blur"
+    text_name = "blur"
 
     def __post_init__(self) -> None:
         """Check the standard deviation."""
@@ -173,7 +173,7 @@ class BoundaryComplexity(_Regularizer):
 
     px: int = 20
     grey: float = 0.5
-    term = "boundary"
+    text_name = "boundary"
     ignores_alpha = True
 
     def __post_init__(self) -> None:
@@ -208,7 +208,7 @@ class Opacity(_Regularizer):
     """
 
     middle: bool = False
-    term = "opacity"
+    text_name = "opacity"
 
     def __post_init__(self) -> None:
         """Check the flag."""

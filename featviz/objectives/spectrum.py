@@ -53,12 +53,12 @@ class MatchSpectrum(OfPhotographs):
     """
 
     photographs: Photographs
-    term = "spectrum"
+    text_name = "spectrum"
     layers = frozenset()
 
     def __str__(self) -> str:
         """Return its text, with the number of photographs where there are several."""
-        return f"{self.term}({show_photographs(self.photographs)})"
+        return f"{self.text_name}({show_photographs(self.photographs)})"
 
     def bind(self, context: RenderContext) -> Objective:
         """Read the photographs, and average the log amplitudes of their octaves.

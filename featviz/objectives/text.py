@@ -30,7 +30,7 @@ class Text(Unit):
 
     text: str
     layer: str = "embedding"
-    term = "text"
+    text_name = "text"
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -67,7 +67,7 @@ def test_every_public_class_has_an_example():
     elsewhere = {"Text"}  # needs a network that embeds texts: test_zero_shot.py
     assert objectives == {*OBJECTIVES, *elsewhere, "Address", "Objective", "Traits", "Unit"}
     assert {type(value).__name__ for value in TEXTS.values() if value} >= {
-        name for name in OBJECTIVES if getattr(obj, name).term
+        name for name in OBJECTIVES if getattr(obj, name).text_name
     }
     assert {n for n in param.__all__ if inspect.isclass(getattr(param, n))} == {*PARAMS, *COLORS}
     assert all(isinstance(value, Param) for value in PARAMS.values())

@@ -169,7 +169,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Typed(obj.Objective):
     layer: Name
-    term = "typedterm"
+    text_name = "typedterm"
 
     def __call__(self, acts):
         return acts[self.layer].flatten(1).mean(1)
@@ -185,7 +185,7 @@ def test_a_term_whose_field_type_does_not_exist_at_run_time(tmp_path):
         "cannot read the field types of 'typedterm' (Typed): name 'Name' is not defined; "
         "import the type outside of `if TYPE_CHECKING`"
     )
-    typed.term = ""  # no other test can name it
+    typed.text_name = ""  # no other test can name it
 
 
 def test_products_that_are_nested_too_deeply_are_refused():

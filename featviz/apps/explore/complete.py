@@ -12,7 +12,7 @@ import featviz as fv
 from featviz.network import OUTPUT
 from featviz.network.layers import CLASS_PREFIXES
 from featviz.objectives.address import Address
-from featviz.objectives.algebra import terms
+from featviz.objectives.algebra import named_objectives
 
 MOST = 40
 """Largest number of completions."""
@@ -38,7 +38,7 @@ class Completer:
     def __init__(self, network: fv.Network) -> None:
         self._layers = {name: layer for name, layer in network.table.items() if name != OUTPUT}
         self._classes = list(network.classes)
-        self._functions = {name: _signature(kind) for name, kind in sorted(terms().items())}
+        self._functions = {name: _signature(kind) for name, kind in sorted(named_objectives().items())}
         self._has_logits = network.logits_layer is not None
 
     def complete(self, text: str, at: int) -> dict[str, Any]:
