@@ -190,7 +190,7 @@ class RenderContext:
         capture: Runs the network on images in [0, 1] and returns the activations of the named layers.
         channels: Channels of the network's input.
         size: Length of each axis of the optimised images, in px.
-        view: Size of one network input in px: of a tile, or of the whole view where there are no tiles.
+        input_size: Size of one network input in px: of a tile, or of the whole view where there are no tiles.
         embed_texts: Returns the embeddings of texts, (n, d), in the embedding space of the named layer; `None` where no
             network embeds texts.
         batch_statistics: Returns the mean and the standard deviation of each channel of a batch-norm layer's output
@@ -202,7 +202,7 @@ class RenderContext:
     capture: Callable[[Tensor, Iterable[str]], Activations]
     channels: int
     size: Size
-    view: Size
+    input_size: Size
     embed_texts: Callable[[Sequence[str], str], Tensor] | None = None
     batch_statistics: Callable[[str], tuple[Tensor, Tensor] | None] | None = None
     inputs: tuple[str, ...] = ()

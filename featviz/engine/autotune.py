@@ -57,7 +57,7 @@ MAX_ERROR = 0.1
 
 
 def autotune(
-    network: Network, layers: Collection[str], count: int, view: Size, execution: Execution, passes: int
+    network: Network, layers: Collection[str], count: int, input_size: Size, execution: Execution, passes: int
 ) -> Execution:
     """Complete an execution with the fastest precision on this machine.
 
@@ -65,7 +65,7 @@ def autotune(
         network: What will run.
         layers: Layers that will be captured.
         count: Number of images in the batch.
-        view: Height and width of the network's input in px: those of a tile, or of the whole view.
+        input_size: Height and width of the network's input in px: those of a tile, or of the whole view.
         execution: What is decided already.
         passes: Number of forward and backward passes that the render will take: steps times tiles.
 
@@ -79,7 +79,7 @@ def autotune(
         return single
     # The key names everything that the times depend on, so that the same call always gets the same precision.
     count = min(count, MAX_GPU_IMAGES if network.device.type == "cuda" else MAX_IMAGES)
-    key = _key(network, layers, count, view, replace(execution, chunk_size=None, max_memory=None, tile=None))
+    key = _key(network, layers, count, input_size, replace(execution, chunk_size=None, max_memory=None, tile=None))
     known = _read_choices().get(key)
     for precision in PRECISIONS:
         if known == precision:
@@ -91,7 +91,7 @@ def autotune(
     is_lower_faster = has_quick_bfloat16(network.device)
     while is_lower_faster:
         try:
-            is_lower_faster = _is_faster(network, layers, count, view, single, lower, max_ratio)
+            is_lower_faster = _is_faster(network, layers, count, input_size, single, lower, max_ratio)
             break
         except (RuntimeError, MemoryError, TypeError, ValueError) as error:
             if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
@@ -130,7 +130,7 @@ def _is_faster(
     network: Network,
     layers: Collection[str],
     count: int,
-    view: Size,
+    input_size: Size,
     single: Execution,
     lower: Execution,
     max_ratio: float,
@@ -139,7 +139,7 @@ def _is_faster(
 
     Passes of both alternate, and the fastest of each count: other processes can only slow a pass.
     """
-    images = noise_images(count, network.channels, view).to(network.device).requires_grad_()
+    images = noise_images(count, network.channels, input_size).to(network.device).requires_grad_()
     with (
         keep_freed_memory(network.device),
         network.session(layers, single) as forward_single,
@@ -179,7 +179,7 @@ def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[fl
     return time.perf_counter() - start, {layer: values.detach() for layer, values in found.items()}
 
 
-def _key(network: Network, layers: Collection[str], count: int, view: Size, execution: Execution) -> str:
+def _key(network: Network, layers: Collection[str], count: int, input_size: Size, execution: Execution) -> str:
     """Return a hash of everything that the times depend on."""
     device = network.device
     machine = (
@@ -193,7 +193,7 @@ def _key(network: Network, layers: Collection[str], count: int, view: Size, exec
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
     ]
-    facts += [network.fingerprint, network.input.content, sorted(layers), count, view]
+    facts += [network.fingerprint, network.input.content, sorted(layers), count, input_size]
     facts += [asdict(execution), network.smooth_pools]
     facts += [repr(network.inputs)] if network.inputs else []
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -36,20 +36,22 @@ def checked_scores(scores: Any, count: int, objective: object) -> Float[Tensor, 
     return scores if scores.is_floating_point() else scores.float()
 
 
-def bind(objectives: Sequence[ObjectiveLike], network: Network, size: Size, view: Size) -> tuple[ObjectiveLike, ...]:
+def bind(
+    objectives: Sequence[ObjectiveLike], network: Network, size: Size, input_size: Size
+) -> tuple[ObjectiveLike, ...]:
     """Bind objectives to a network and a size, for those that must read or compute something first.
 
     Args:
         objectives: The objectives.
         network: The network.
         size: Length of each axis of the images in px.
-        view: Size of one network input in px: of the view, or of one of its tiles.
+        input_size: Size of one network input in px: of the view, or of one of its tiles.
     """
     context = RenderContext(
         capture=network.capture,
         channels=network.channels,
         size=size,
-        view=view,
+        input_size=input_size,
         embed_texts=network.embed_texts,
         batch_statistics=partial(batch_statistics, network.module),
         inputs=tuple(network.inputs),

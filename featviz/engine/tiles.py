@@ -38,21 +38,21 @@ class Tile:
         return views[whole]
 
 
-def tile_size(view: Size, max_tile: int | None) -> Size:
+def tile_size(size: Size, max_tile: int | None) -> Size:
     """Return the size of the tiles of a view: all of one size, no larger than needed.
 
     Args:
-        view: Length of each axis of the view in px, as height and width.
+        size: Length of each axis of the view in px, as height and width.
         max_tile: Largest side of a tile in px; `None` for the whole view.
     """
     if max_tile is None:
-        return view
-    return tuple(min(side, _shortest(side, max(max_tile, MIN_TILE))) for side in view)
+        return size
+    return tuple(min(side, _shortest(side, max(max_tile, MIN_TILE))) for side in size)
 
 
-def tiles(view: Size, tile: Size) -> list[Tile]:
-    """Cover a view with overlapping tiles of one size."""
-    spans = [_spans(side, length) for side, length in zip(view, tile, strict=True)]
+def tiles(size: Size, tile: Size) -> list[Tile]:
+    """Cover a view of a size with overlapping tiles of one size."""
+    spans = [_spans(side, length) for side, length in zip(size, tile, strict=True)]
     # Columns change fastest.
     return [Tile(tuple(part for part, _ in along), outer([each for _, each in along])) for along in product(*spans)]
 

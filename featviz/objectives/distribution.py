@@ -175,7 +175,7 @@ def sorted_means(
     centres: dict[str, Tensor] = {}
     for first in range(0, len(photographs), CHUNK):
         some = photographs[first : first + CHUNK]
-        images = torch.stack([read_for(context, each, context.view) for each in some])
+        images = torch.stack([read_for(context, each, context.input_size) for each in some])
         with torch.no_grad():
             acts = capture_for(context, images, layers)
             for layer in layers:

@@ -276,7 +276,7 @@ class InputDifference(_Reference):
 def _reference_activations(
     layer: str, source: ImageSource, context: RenderContext
 ) -> Float[Tensor, "1 channel *position"]:
-    image = read_for(context, source, context.view)
+    image = read_for(context, source, context.input_size)
     return capture_for(context, image[None], [layer]).channels_first(layer)
 
 

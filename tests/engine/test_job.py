@@ -253,7 +253,7 @@ def test_objectives_are_bound_to_the_render():
     assert job.objectives == (objective, obj.Channel("conv2", 1))
     assert job.bound_objectives == (obj.Channel("conv2", 3), obj.Channel("conv2", 1))
     (context,) = seen
-    assert (context.channels, context.size, context.view) == (3, (20, 24), (10, 12))
+    assert (context.channels, context.size, context.input_size) == (3, (20, 24), (10, 12))
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 4), (0, 1), (1, 3), (3, 4), (1, 4)])
