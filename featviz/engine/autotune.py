@@ -25,6 +25,7 @@ from featviz.io import cache_folder, locked, write_cached
 from featviz.network import Execution, Forward, Network, neutral_state
 from featviz.network.execution import PRECISIONS
 from featviz.network.out_of_memory import is_out_of_memory
+from featviz.network.outputs import in_single_precision
 from featviz.random import noise_images
 
 MIN_PASSES = 64
@@ -81,28 +82,19 @@ def autotune(
     count = min(count, MAX_GPU_IMAGES if network.device.type == "cuda" else MAX_IMAGES)
     key = _key(network, layers, count, input_size, replace(execution, chunk_size=None, max_memory=None, tile=None))
     known = _read_choices().get(key)
-    for precision in PRECISIONS:
-        if known == precision:
-            return replace(execution, precision=precision)
+    if known in PRECISIONS:
+        return replace(execution, precision=known)
     lower = replace(execution, precision="bfloat16")
     last_key = _key(network, (), 0, (0, 0), Execution())
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
-    max_ratio = MAX_TIME_RATIO + shift
-    is_lower_faster = has_quick_bfloat16(network.device)
-    while is_lower_faster:
-        try:
-            is_lower_faster = _is_faster(network, layers, count, input_size, single, lower, max_ratio)
-            break
-        except (RuntimeError, MemoryError, TypeError, ValueError) as error:
-            if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
-                is_lower_faster = False
-                break
-            if count == 1:  # another time there may be enough
-                return single
-        count //= 2  # the render runs fewer images at a time, too
-    found = lower if is_lower_faster else single
-    _remember({key: found.precision, last_key: found.precision})
-    return found
+    is_lower_faster: bool | None = False
+    if has_quick_bfloat16(network.device):
+        is_lower_faster = _measure(network, layers, count, input_size, single, lower, MAX_TIME_RATIO + shift)
+    if is_lower_faster is None:
+        return single
+    chosen = lower if is_lower_faster else single
+    _remember({key: chosen.precision, last_key: chosen.precision})
+    return chosen
 
 
 @lru_cache
@@ -124,6 +116,26 @@ def has_quick_bfloat16(device: torch.device) -> bool:
         weights = torch.ones(64, 64, 3, 3, dtype=precision)
         fastest[precision] = min(timeit.repeat(partial(F.conv2d, images, weights), number=1, repeat=4))
     return fastest[torch.bfloat16] < MAX_SLOWDOWN * fastest[torch.float32]
+
+
+def _measure(
+    network: Network,
+    layers: Collection[str],
+    count: int,
+    input_size: Size,
+    single: Execution,
+    lower: Execution,
+    max_ratio: float,
+) -> bool | None:
+    """Return the result of `_is_faster` with as many images as fit in memory; `None` if not even one does."""
+    while count:
+        try:
+            return _is_faster(network, layers, count, input_size, single, lower, max_ratio)
+        except (RuntimeError, MemoryError, TypeError, ValueError) as error:
+            if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
+                return False
+        count //= 2  # the render runs fewer images at a time, too
+    return None  # another time there may be enough memory
 
 
 def _is_faster(
@@ -170,13 +182,14 @@ def _pass(forward: Forward, layers: Collection[str], images: Tensor) -> tuple[fl
     """Return the seconds of a forward and backward pass, and the activations of the layers."""
     start = time.perf_counter()
     acts = forward(images, rows=slice(0, len(images)), graph=True)
-    found = {layer: acts.channels_first(layer) for layer in layers}
-    torch.autograd.grad([values.mean() for values in found.values()], images)
+    outputs = {layer: in_single_precision(acts[layer]) for layer in layers}
+    scores = [(values.abs() if values.is_complex() else values).mean() for values in outputs.values()]
+    torch.autograd.grad(scores, images)
     if images.is_cuda:
         torch.cuda.current_stream(images.device).synchronize()  # another thread may record on another stream
     elif images.device.type != "cpu":
         torch.accelerator.synchronize(images.device)
-    return time.perf_counter() - start, {layer: values.detach() for layer, values in found.items()}
+    return time.perf_counter() - start, {layer: values.detach() for layer, values in outputs.items()}
 
 
 def _key(network: Network, layers: Collection[str], count: int, input_size: Size, execution: Execution) -> str:
@@ -205,10 +218,10 @@ def _cache_file() -> Path:
 
 def _read_choices() -> dict[str, str]:
     try:
-        found = json.loads(_cache_file().read_text())
+        choices = json.loads(_cache_file().read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return choices if isinstance(choices, dict) else {}
 
 
 def _remember(chosen: dict[str, str | None]) -> None:

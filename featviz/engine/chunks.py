@@ -97,8 +97,8 @@ class Chunks:
             chunk = self._all[i]
             try:
                 wanted = None if redirect is None else redirect[chunk.rows]
-                found, reached = self._backward(chunk, done, wanted, want_gradients, graph)
-                scores.append(found)
+                chunk_scores, reached = self._backward(chunk, done, wanted, want_gradients, graph)
+                scores.append(chunk_scores)
                 gradients += [] if reached is None else [reached]
                 i += 1
                 continue

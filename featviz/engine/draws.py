@@ -80,15 +80,16 @@ class StepDraws:
 
     def next(self) -> DrawFunction:
         """Begin the next step, and return a function that returns the draws of one transform after another."""
-        found = self.ahead()
+        position = self.ahead()
         self.left -= 1
-        if found is None:
+        if position is None:
             self.rng.mark()
             return self._draw_now
         self._used += 1
-        self._current = found[0].step(found[1])
-        position = iter(range(len(self.stack)))
-        return lambda transform, shape: self._take(next(position), transform, shape)
+        block, index = position
+        self._current = block.step(index)
+        indices = iter(range(len(self.stack)))
+        return lambda transform, shape: self._take(next(indices), transform, shape)
 
     def restart(self) -> None:
         """Return the generators to their state before the current step, so that others can draw it again.

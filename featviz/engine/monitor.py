@@ -245,7 +245,7 @@ class Monitor:
         constant, is_zero_allowed = (scores == scores[0]).all(0).cpu(), self.steps <= self._zero_steps
         dead = ~self._alive & (constant | (self.steps > self._redirect_steps))  # the others may still wake up
         dead &= not is_zero_allowed
-        found = {
+        problems = {
             i: self._no_gradient(self._minimises[i]) if finite[i] else self._not_finite(i)
             for i in (dead | ~finite).nonzero().flatten().tolist()
         }
@@ -253,8 +253,8 @@ class Monitor:
         if moved is not None:
             suspect &= moved
         for i in (self._is_constant(scores) & suspect).nonzero().flatten().tolist():
-            found[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
-        return found
+            problems[i] = CONSTANT.format(score=scores[-1, i].item(), steps=self.steps)
+        return problems
 
 
 def _rises(scores: Float[Tensor, "steps n"]) -> Bool[Tensor, " n"]:

@@ -316,14 +316,14 @@ class Recipe:
             RecipeError: `text` is no recipe, or one of another format.
         """
         try:
-            found = json.loads(text)
-            version = found.pop("featviz")
+            content = json.loads(text)
+            version = content.pop("featviz")
             if version != FORMAT:
                 raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
             known = {field.name for field in fields(cls)}
-            found["input"] = _input_spec(found["input"])
-            found["inputs"] = tuple((name, _input_spec(spec)) for name, spec in found.get("inputs", ()))
-            recipe = cls(**{key: as_tuples(value) for key, value in found.items() if key in known})
+            content["input"] = _input_spec(content["input"])
+            content["inputs"] = tuple((name, _input_spec(spec)) for name, spec in content.get("inputs", ()))
+            recipe = cls(**{key: as_tuples(value) for key, value in content.items() if key in known})
             kinds = get_type_hints(cls)
             wrong = [name for name in known if not _is_kind(getattr(recipe, name), kinds[name])]
             axes = len(recipe.input.size)
@@ -363,14 +363,14 @@ def classes_of(heads: Mapping[str, Sequence[str]], *values: Any) -> dict[str, in
         heads: Class names, by the layer that outputs the logits.
         values: Objectives.
     """
-    found: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for value in _walk(*values):
         if isinstance(value, NamesClass) and value.class_name is not None:
             head, name = value.class_name
             index = index_of_class(name, heads.get(head, ()))
             if index is not None:
-                found[name] = index
-    return found
+                indices[name] = index
+    return indices
 
 
 def _names(objective: str, layer: str) -> bool:
@@ -392,14 +392,14 @@ def _content_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if is_file(path) else "missing"
 
 
-def _input_spec(found: Mapping[str, Any]) -> InputSpec:
+def _input_spec(content: Mapping[str, Any]) -> InputSpec:
     """Rebuild an input specification from JSON.
 
     Raises:
         ValueError: A field is missing or has another type.
     """
     kinds = get_type_hints(InputSpec)
-    values: dict[str, Any] = {"axes": "", "value_range": None} | as_tuples(found)
+    values: dict[str, Any] = {"axes": "", "value_range": None} | as_tuples(content)
     if set(values) != set(kinds) or not all(_is_kind(values[name], kind) for name, kind in kinds.items()):
         raise ValueError("input")
     return InputSpec(**values)

@@ -65,12 +65,12 @@ def parse_value(text: str, package: ModuleType, own: Mapping[str, Any] | None = 
     names = {name: value for name, value in public.items() if not isinstance(value, FunctionType)} | dict(own or {})
     is_name, plain = bool(_NAME.fullmatch(text)), plain_spelling(text)
     known = package.SYNONYMS | {plain_spelling(name): name for name in names}
-    found = names.get(known.get(plain, "")) if is_name else None
-    if found is not None:
+    value = names.get(known.get(plain, "")) if is_name else None
+    if value is not None:
         try:
-            return found() if isinstance(found, type) else found
+            return value() if isinstance(value, type) else value
         except TypeError as error:
-            raise SettingError(f"{text!r} needs arguments; write it as a call, {found.__name__}(...)") from error
+            raise SettingError(f"{text!r} needs arguments; write it as a call, {value.__name__}(...)") from error
     if is_name:
         raise SettingError(f"there is no {text!r} in {package.__name__.rpartition('.')[2]}{nearest(text, names)}")
     return parse_repr(text, _AnySpelling(names, known))

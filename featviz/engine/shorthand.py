@@ -129,13 +129,13 @@ def as_optimizer(
         RecipeError: The text cannot be parsed.
     """
     optimizer = Adam() if optimizer is None else optimizer
-    found = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
-    if not is_made(found, Optimizer):
-        raise SettingError(f"{shown(found)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
+    made = parse_value(optimizer, optimizers, own) if isinstance(optimizer, str) else optimizer
+    if not is_made(made, Optimizer):
+        raise SettingError(f"{shown(made)} is not an optimizer: it needs `begin`; use e.g. fv.optimizers.Adam()")
     if lr is None:
-        return found
-    if found != Adam():
-        raise SettingError(f"lr needs the optimizer adam, got {found}; give the rate there, as in Ascent(lr=2.0)")
+        return made
+    if made != Adam():
+        raise SettingError(f"lr needs the optimizer adam, got {made}; give the rate there, as in Ascent(lr=2.0)")
     return Adam(lr)
 
 

@@ -291,9 +291,9 @@ class _Recording:
         """Replay the step once, and return whether it equals one that ran without a graph."""
         done = self._done.clone()
         self.graph.replay()
-        found = self._scores.index_select(0, done)[0]
+        replayed = self._scores.index_select(0, done)[0]
         largest = max(scores.nan_to_num().abs().max().item(), 1e-6)
-        is_same = torch.allclose(found, scores, rtol=0, atol=SCORE_TOLERANCE * largest, equal_nan=True)
+        is_same = torch.allclose(replayed, scores, rtol=0, atol=SCORE_TOLERANCE * largest, equal_nan=True)
         for mine, theirs in zip(self._gradients, gradients, strict=True):
             if mine is not None and theirs is not None:
                 is_same &= not bool((mine - theirs).norm() > GRADIENT_TOLERANCE * theirs.norm())
@@ -347,12 +347,12 @@ class _Constants(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and keep what it reads from outside of the step."""
         kwargs = kwargs or {}
-        found = self._run(func, args, kwargs)
+        result = self._run(func, args, kwargs)
         if self._position is not None:
-            read, made = (_tensors_on(each, "cuda") for each in ((args, kwargs), found))
+            read, made = (_tensors_on(each, "cuda") for each in ((args, kwargs), result))
             self._from_outside |= {address: each for address, each in read.items() if address not in self._computed}
             self._computed |= made.keys() - self._from_outside.keys()
-        return found
+        return result
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with kept copies of CPU tensors, and refuse those that wait for the GPU."""

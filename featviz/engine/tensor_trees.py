@@ -62,9 +62,9 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 def list_tensors(value: Any) -> list[Tensor]:
     """Return the tensors of a value in order."""
-    found: list[Tensor] = []
-    map_tensors(found.append, value)
-    return found
+    tensors: list[Tensor] = []
+    map_tensors(tensors.append, value)
+    return tensors
 
 
 def same(one: Any, two: Any) -> bool:

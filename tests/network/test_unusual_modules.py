@@ -412,6 +412,8 @@ def test_layers_of_complex_numbers_as_a_whole_and_beside_others():
     found = fv.score(net, ["fft", own], IMAGES)
     assert torch.allclose(found[:, 0], acts["fft"].abs().square().flatten(1).mean(1), rtol=1e-4)
     assert torch.allclose(found[:, 1], acts["fft"].abs()[:, 3].mean((1, 2)), rtol=1e-4)
+    rendering = fv.render(net, own, steps=64)
+    assert rendering.history[-1] > rendering.history[0]
     assert fv.explain(net, IMAGES[:1], "logit:1").map.isfinite().all()
     assert fv.accentuate(net, IMAGES[0], "logit:1", layer="fft", steps=2).images.isfinite().all()
     with pytest.raises(fv.SettingError, match="layer must have positions and not come after logit:1, got 'fft'"):
