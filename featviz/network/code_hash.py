@@ -120,18 +120,24 @@ class _Describer:
             self._classes[kind] = kind.__qualname__  # its methods may refer to it
             own = [each for each in kind.__mro__ if not each.__module__.startswith(("torch.", "builtins"))]
             code = [
-                (each.__qualname__, name, self._class_attribute(value))
+                (each.__qualname__, name, described)
                 for each in own
                 for name, value in vars(each).items()
+                if (described := self._class_attribute(name, value)) is not None
             ]
             text = repr((kind.__module__, kind.__qualname__, code))
             self._classes[kind] = hashlib.sha256(text.encode()).hexdigest()
         return self._classes[kind]
 
-    def _class_attribute(self, value: object) -> object:
-        """Return the description of code and plain values; of others the name of their class."""
-        described = repr(value) if isinstance(value, PLAIN) else self.code(value)
-        return getattr(value, "__qualname__", type(value).__qualname__) if described is None else described
+    def _class_attribute(self, name: str, value: object) -> object:
+        """Return the description of code and plain values, and the class of others; `None` to leave it out."""
+        code = self.code(value)
+        if code is not None:
+            return code
+        if name.startswith("__") and name.endswith("__"):  # Python adds some of these later, such as `__annotations__`
+            return None
+        is_plain = isinstance(value, PLAIN)
+        return repr(value) if is_plain else getattr(value, "__qualname__", type(value).__qualname__)
 
     def code(self, value: object, depth: int = 0) -> object:
         """Return bytecode and constants of a function, and of those that it calls or encloses; `None` for others."""

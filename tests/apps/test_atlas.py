@@ -169,7 +169,7 @@ def test_who_waits_for_a_lock_says_so(tmp_path, caplog):
     assert caplog.messages == [f"waiting for another process that writes to {tmp_path / 'out'}; Ctrl-C to stop"]
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
+@pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
 def test_similar_activations_are_neighbours(method):
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(3, 12))

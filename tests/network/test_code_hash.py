@@ -2,6 +2,7 @@
 
 import argparse
 import enum
+import inspect
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -187,3 +188,17 @@ def test_examples_are_those_of_the_network_as_it_is(folder):
     second, third = (fv.examples(toys.network(module), folder, "conv1", [0]) for _ in range(2))
     assert first.of(0)[0].activation != second.of(0)[0].activation
     assert second.of(0)[0].activation == pytest.approx(third.of(0)[0].activation)
+
+
+def test_a_hash_is_the_same_after_use():
+    class Bare(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    for module in (Bare(), toys.Plain(), toys.Vit()):
+        before = code_hash(module)
+        for part in module.modules():
+            assert isinstance(type(part).__annotations__, dict)  # which creates it
+            inspect.signature(part.forward)
+        fv.render(toys.network(module), "logit:1", steps=2)
+        assert code_hash(module) == before

@@ -13,7 +13,8 @@ import featviz as fv
 SLOW = (
     "pnasnet5large", "focalnet_tiny_srf", "xception41", "ghostnetv2_100", "mobileone_s0", "resnet50_clip", "selecsls42",
     "convformer_s18", "resnetv2_50x1_bit", "volo_d1_224", "legacy_xception", "cs3sedarknet_l", "densenet121",
-    "ssdlite320_mobilenet_v3_large", "r3d_18", "mc3_18", "r2plus1d_18", "swin3d_t",
+    "ssdlite320_mobilenet_v3_large", "r3d_18", "mc3_18", "r2plus1d_18", "swin3d_t", "caformer_s18", "vovnet39a",
+    "resnest14d", "efficientnet_es", "fbnetc_100",
 )  # fmt: skip
 """Architectures that take more than 2.5 seconds."""
 QUICK = [

@@ -9,9 +9,9 @@ import pytest
 from robustness.trial import DAMAGE, FINE, HUNG, RAW, REFUSED, Trial, run_all
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = 12
+SAMPLE = 8
 """Number of trials of each kind."""
-SAMPLES = {"interruptions": 6, "values": 100}
+SAMPLES = {"interruptions": 4, "values": 60}
 """Number of trials of the kinds that take more or less time."""
 
 
