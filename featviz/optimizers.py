@@ -376,7 +376,7 @@ class _ScaledGradients:
         """Group the gradients by their number of rows: those of the images apart from those of shared tensors."""
         groups: dict[int, list[Tensor]] = {}
         for leaf in self.leaves:
-            if leaf.grad is not None:
+            if leaf.grad is not None and leaf.grad.numel():
                 groups.setdefault(_row_count(leaf), []).append(leaf.grad)
         return groups
 

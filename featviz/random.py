@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ Kind = Literal["uniform", "normal"]
 """Kind of random numbers."""
 
 _global_state = RLock()
-"""Held while PyTorch's global random state is replaced, so that threads do not restore each other's."""
+"""Held while the global random state is replaced, so that threads do not restore each other's."""
 UNIFORM_POOL_SIZE = 1024
 """Uniform numbers that are drawn ahead for each image, so that most steps need no Python call per image."""
 
@@ -192,15 +193,31 @@ class Source(Protocol):
         """Replace its state.
 
         Args:
-            state: As `get_state` returns it.
+            state: As `get_state` or `state_of` returns it.
         """
 
-    def manual_seed(self, seed: int) -> object:
-        """Start it from a seed.
+    def state_of(self, seed: int) -> Any:
+        """Return its state after a start from a seed, without changing it.
 
         Args:
             seed: The seed.
         """
+
+
+@dataclass(frozen=True)
+class _TorchSource:
+    """A global generator of PyTorch."""
+
+    generator: torch.Generator
+
+    def get_state(self) -> Tensor:
+        return self.generator.get_state()
+
+    def set_state(self, state: Tensor) -> None:
+        self.generator.set_state(state)
+
+    def state_of(self, seed: int) -> Tensor:
+        return torch.Generator(self.generator.device).manual_seed(seed).get_state()
 
 
 class _PythonSource:
@@ -212,23 +229,27 @@ class _PythonSource:
     def set_state(self, state: Any) -> None:
         random.setstate(state)
 
-    def manual_seed(self, seed: int) -> None:
-        random.seed(seed)
+    def state_of(self, seed: int) -> object:
+        return random.Random(seed).getstate()
 
 
 class _NumpySource:
     """The global generator of `numpy.random`. Its states are compared, so they hold bytes and no array."""
 
     def get_state(self) -> tuple[object, ...]:
-        name, keys, *rest = np.random.get_state(legacy=True)
-        return name, np.asarray(keys).tobytes(), *rest
+        return _as_bytes(np.random.get_state(legacy=True))
 
     def set_state(self, state: Any) -> None:
         name, keys, *rest = state
         np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
 
-    def manual_seed(self, seed: int) -> None:
-        np.random.seed(seed)
+    def state_of(self, seed: int) -> tuple[object, ...]:
+        return _as_bytes(np.random.RandomState(seed).get_state(legacy=True))
+
+
+def _as_bytes(state: Any) -> tuple[object, ...]:
+    name, keys, *rest = state
+    return name, np.asarray(keys).tobytes(), *rest
 
 
 def global_sources(device: torch.device) -> list[Source]:
@@ -238,16 +259,19 @@ def global_sources(device: torch.device) -> list[Source]:
         device: Where the code runs.
 
     Returns:
-        PyTorch's generator of the CPU, and that of the device if it is a CUDA GPU; those of Python and NumPy.
+        PyTorch's generator of the CPU, and that of the device if it is a CUDA GPU; those of Python and NumPy. That of
+        NumPy is left out if it was replaced by one of another kind.
     """
     index = device.index or 0
     more = torch.cuda.default_generators[index : index + 1] if device.type == "cuda" else ()
-    return [torch.default_generator, *more, _PythonSource(), _NumpySource()]
+    is_usual = isinstance(np.random.get_bit_generator(), np.random.MT19937)  # type: ignore[attr-defined]
+    numpy = [_NumpySource()] if is_usual else []
+    return [*map(_TorchSource, (torch.default_generator, *more)), _PythonSource(), *numpy]
 
 
 @contextmanager
 def keep_global_state(device: torch.device) -> Iterator[list[Source]]:
-    """Restore the caller's global random state at the end of a context, in which no other thread changes it.
+    """Restore the caller's global random state at the end of a context, which no other thread of featviz enters.
 
     Args:
         device: Where the code in the context runs.
@@ -285,11 +309,7 @@ class Chance:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        with keep_global_state(device) as sources:
-            for source in sources:
-                source.manual_seed(0)
-            self._initial = [source.get_state() for source in sources]
-        self._states = self._initial
+        self._initial = self._states = [source.state_of(0) for source in global_sources(device)]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

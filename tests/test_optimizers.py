@@ -322,3 +322,10 @@ def test_gradients_of_any_shape_are_scaled(optimizer):
     scale = 1.0 if isinstance(optimizer, fv.optimizers.Normalized) else 0.1
     assert torch.allclose(leaves[0], torch.tensor([-scale, scale]))
     assert leaves[1].item() == pytest.approx(-scale)
+
+
+def test_gradients_without_rows_are_left_out():
+    leaf = torch.zeros(0, 3, requires_grad=True)
+    leaf.grad = torch.zeros(0, 3)
+    fv.optimizers.Normalized().begin([leaf], 1).step()
+    assert leaf.grad is None

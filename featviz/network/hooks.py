@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -104,8 +104,10 @@ class Capture:
         self._parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
         self._remaining: dict[str, float] = {}
         self._captured: dict[str, Tensor] = {}
-        self._views: dict[str, tuple[Tensor, int]] = {}  # outputs that are views of inputs, and their version then
-        self._overwritten: set[str] = set()  # layers whose output is such a view, and is changed in place later
+        self._views: dict[
+            str, tuple[Tensor, int]
+        ] = {}  # tensors that are captured without a copy, and their version then
+        self._overwritten: set[str] = set()  # layers of which such a tensor is changed in place later
         self._replaced: Mapping[str, Replacement] = {}
 
     def __call__(
@@ -181,12 +183,16 @@ class Capture:
         # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
         # can be differentiated with respect to it.
         clone = tensor.clone()
-        with suppress(TypeError, ValueError):  # of a subclass of `tuple` that is made in another way
-            changed = _with_tensor(output, tensor, clone)
-            if any(each is clone for each in tensors_in(changed).values()):
-                return changed
-        # In a container of another class, the output is not replaced. The clone is captured instead, which later layers
-        # do not depend on; its gradient still reaches the image.
+        if layer in self._replaced:
+            return _with_tensor(output, tensor, clone)
+        if layer not in self._overwritten:
+            with suppress(Exception):  # a container of the user's may refuse another item
+                changed = _with_tensor(output, tensor, clone)
+                if any(each is clone for each in tensors_in(changed).values()):
+                    # Code may reach the captured tensor in another way, as by a view of it, and overwrite it.
+                    self._views[layer] = tensor, version_of(tensor)
+                    return changed
+        # The clone is captured instead, which later layers do not depend on; its gradient still reaches the image.
         self._captured[layer] = clone
         return None
 
@@ -209,21 +215,34 @@ def _base(tensor: Tensor) -> Tensor:
 def _with_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     """Return a module's output with another tensor in place of one, in tuples, lists, dicts and dataclasses too.
 
-    An output of another class stays as it is.
+    Containers are changed in place, except for tuples: the module may refer to them. An output of another class stays
+    as it is.
     """
     if output is old:
         return new
-    if isinstance(output, tuple | list):
-        return rebuilt(output, [_with_tensor(item, old, new) for item in output])
-    made: Any
-    if isinstance(output, MutableMapping):
-        made = copy.copy(output)
-        for key, item in output.items():
-            made[key] = _with_tensor(item, old, new)
-        return made
-    if isinstance(output, SimpleNamespace) or (is_dataclass(output) and not isinstance(output, type)):
-        made = copy.copy(output)
-        for name in vars(output) if isinstance(output, SimpleNamespace) else [each.name for each in fields(output)]:
-            object.__setattr__(made, name, _with_tensor(getattr(output, name), old, new))  # also of a frozen one
-        return made
+    if isinstance(output, tuple):
+        items = [_with_tensor(item, old, new) for item in output]
+        return output if all(map(operator.is_, items, output)) else rebuilt(output, items)
+    for key, item in _items_of(output):
+        changed = _with_tensor(item, old, new)
+        if changed is item:
+            continue
+        if isinstance(output, list | MutableMapping):
+            output[key] = changed
+        else:
+            object.__setattr__(output, key, changed)  # also of a frozen dataclass
     return output
+
+
+def _items_of(output: Any) -> list[tuple[Any, Any]]:
+    """Return keys and values of a list, dict, dataclass or namespace; none of anything else."""
+    if isinstance(output, list):
+        return list(enumerate(output))
+    if isinstance(output, MutableMapping):
+        return list(output.items())
+    if isinstance(output, SimpleNamespace):
+        return list(vars(output).items())
+    if is_dataclass(output) and not isinstance(output, type):
+        names = [each.name for each in fields(output) if hasattr(output, each.name)]
+        return [(name, getattr(output, name)) for name in names]
+    return []

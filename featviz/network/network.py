@@ -43,7 +43,7 @@ from featviz.network.probing.field_probing import receptive_fields_of
 from featviz.network.probing.measurements import Measurements, measure_outputs, probe_network, try_on_noise
 from featviz.network.probing.receptive_fields import ReceptiveField
 from featviz.network.session import Forward, open_session
-from featviz.network.state_hash import all_tensors, identities, state_hash
+from featviz.network.state_hash import identities, state_hash, weights_of
 from featviz.network.working_copy import working_copy
 
 ANOTHER = "make another network with fv.Network(module, inputs=...)"
@@ -239,8 +239,8 @@ class Network:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its weights, buffers and values of given inputs, the same wherever they were loaded from."""
-        state = all_tensors(self.module)
+        """Hash of its weights and of the values of given inputs, the same wherever they were loaded from."""
+        state = weights_of(self.module)
         # Settings that belong to the weights: files of InceptionV1 differ in them.
         settings = [str(part) for part in self.module.modules() if isinstance(part, nn.LocalResponseNorm)]
         now = identities(state), settings

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 HASH_LENGTH = 16
 """Number of hexadecimal digits of a hash."""
-
-
-@runtime_checkable
-class DerivesBuffers(Protocol):
-    """A module with buffers that follow from its other tensors, up to rounding. They are not hashed."""
-
-    derived_buffers: tuple[str, ...]
-    """Names of these buffers."""
 
 
 def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -30,18 +22,9 @@ def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key: value for key, value in sorted(state.items()) if isinstance(value, Tensor)}
 
 
-def all_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and all buffers of a module, and what it adds to its `state_dict`, sorted by name.
-
-    Args:
-        module: The module. A `state_dict` leaves out non-persistent buffers, and may be overridden to leave out more.
-    """
-    tensors = dict(module.named_parameters(remove_duplicate=False))
-    for name, part in module.named_modules(remove_duplicate=False):
-        derived = part.derived_buffers if isinstance(part, DerivesBuffers) else ()
-        buffers = part.named_buffers(recurse=False, remove_duplicate=False)
-        tensors |= {f"{name}.{key}".lstrip("."): value for key, value in buffers if key not in derived}
-    return tensors_of(tensors | dict(module.state_dict()))
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module, and the tensors of its `state_dict`, which may be overridden, by name."""
+    return tensors_of(dict(module.named_parameters(remove_duplicate=False)) | dict(module.state_dict()))
 
 
 def state_hash(tensors: Mapping[str, Tensor], more: Iterable[str] = ()) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,23 +19,34 @@ def rebuilt(value: Any, items: Iterable[Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def slots_of(kind: Hashable) -> tuple[str, ...]:
-    """Return the names of the attributes that a class, and those that it is derived from, keep in `__slots__`."""
+def slots_of(kind: Hashable) -> Mapping[str, types.MemberDescriptorType]:
+    """Return the attributes that a class, and those that it is derived from, keep in `__slots__`."""
     assert isinstance(kind, type)
-    names = []
-    for base in kind.__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            is_private = name.startswith("__") and not name.endswith("__")
-            names.append(f"_{base.__name__.lstrip('_')}{name}" if is_private else name)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+    own = [base for base in reversed(kind.__mro__) if "__slots__" in vars(base)]  # not classes written in C
+    attributes = {name: value for base in own for name, value in vars(base).items()}
+    return {name: each for name, each in attributes.items() if isinstance(each, types.MemberDescriptorType)}
 
 
-def attributes_of(value: object) -> dict[str, Any]:
-    """Return the attributes of an object that have a value, also those in `__slots__`."""
+def dict_of(value: object) -> dict[str, Any] | None:
+    """Return the attributes of an object without those in `__slots__`, without running code of the class.
+
+    Returns:
+        The attributes; `None` if it has no `__dict__`.
+    """
+    try:
+        return object.__getattribute__(value, "__dict__")  # type: ignore[no-any-return]
+    except AttributeError:
+        return None
+
+
+def slot_values(value: object) -> dict[str, Any]:
+    """Return the attributes in `__slots__` that have a value, without running code of the class."""
     kind: Any = type(value)
-    slots = {name: getattr(value, name) for name in slots_of(kind) if hasattr(value, name)}
-    return slots | getattr(value, "__dict__", {})
+    values = {}
+    for name, slot in slots_of(kind).items():
+        with suppress(AttributeError):  # without a value
+            values[name] = slot.__get__(value, kind)
+    return values
 
 
 def first_tensor(output: object) -> Tensor | None:
@@ -65,7 +77,7 @@ def tensors_in(output: object) -> dict[str, Tensor]:
         return {"": output}
     if is_dataclass(output):
         output = {each.name: getattr(output, each.name) for each in fields(output)}
-    output = vars(output) if isinstance(output, SimpleNamespace) else output
+    output = vars(output) if isinstance(output, types.SimpleNamespace) else output
     listed = enumerate(output if isinstance(output, tuple | list) else ())
     items = output.items() if isinstance(output, Mapping) else listed
     return {f"{key}.{path}".rstrip("."): tensor for key, item in items for path, tensor in tensors_in(item).items()}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featviz.network.trees import attributes_of, rebuilt, slots_of
+from featviz.network.trees import dict_of, rebuilt, slot_values, slots_of
 
 MAX_OBJECT_DEPTH = 2
 """Objects of other classes are copied down to this depth below a module; deeper ones, as in a trainer, are shared."""
@@ -146,10 +146,7 @@ class _Copier:
         made = self._remember(module, object.__new__(_Uncompiled if _is_compiled(module) else type(module)))
         # Written to `__dict__`, because a user's `__setattr__` or `train` may do more.
         vars(made).update({name: self(value) for name, value in list(vars(module).items())})
-        kind: Any = type(module)
-        for name in slots_of(kind):
-            if hasattr(module, name):
-                object.__setattr__(made, name, self(getattr(module, name)))
+        self._fill_slots(made, module, 0)
         vars(made)["training"] = False
         vars(made).pop("_compiled_call_impl", None)  # set by `module.compile()`
         if isinstance(made, _Uncompiled):
@@ -180,7 +177,10 @@ class _Copier:
             return rebuilt(value, items)
         # `copy.copy` calls `__reduce_ex__` of an `OrderedDict`, which is slow; its own `copy` leaves out attributes.
         plain = type(value) is dict or (type(value) is OrderedDict and not vars(value))
-        made = self._remember(value, value.copy() if plain else copy.copy(value))
+        try:
+            made = self._remember(value, value.copy() if plain else copy.copy(value))
+        except Exception:  # of a class of the user's that cannot be copied
+            return value
         if plain and not made:  # as most dicts of hooks
             return made
         if isinstance(value, dict):
@@ -225,9 +225,17 @@ class _Copier:
     def _object(self, value: Any, depth: int) -> Any:
         kind: Any = type(value)
         made = self._remember(value, kind.__new__(kind))
-        for name, each in attributes_of(value).items():
-            object.__setattr__(made, name, self(each, depth + 1))  # also of a frozen dataclass
+        attributes = dict_of(value)
+        if attributes is not None:
+            vars(made).update({name: self(each, depth + 1) for name, each in list(attributes.items())})
+        self._fill_slots(made, value, depth + 1)
         return made
+
+    def _fill_slots(self, made: Any, value: Any, depth: int) -> None:
+        """Copy the attributes in `__slots__`."""
+        kind: Any = type(value)
+        for name, each in slot_values(value).items():
+            slots_of(kind)[name].__set__(made, self(each, depth))
 
 
 def _is_plain(value: Any) -> bool:
@@ -235,7 +243,8 @@ def _is_plain(value: Any) -> bool:
     kind: Any = type(value)
     if isinstance(value, type | types.ModuleType | SharedByCopies) or kind.__module__ == "builtins":
         return False
-    if not hasattr(value, "__dict__") and not slots_of(kind):
+    # Objects with slots alone are values, often compared by identity, unless they hold a module.
+    if dict_of(value) is None and not any(_refers_to_module(each, depth=1) for each in slot_values(value).values()):
         return False
     own = any(hasattr(kind, name) for name in ("__del__", "__deepcopy__", "__copy__"))
     plain_new = kind.__new__ in (object.__new__, types.SimpleNamespace.__new__)
@@ -258,7 +267,7 @@ def _refers_to_module(value: Any, seen: set[int] | None = None, depth: int = 0) 
     seen.add(id(value))
     found = _referents(value)
     if not found and depth == 0 and _is_plain(value):
-        found, depth = list(attributes_of(value).values()), 1
+        found, depth = [*(dict_of(value) or {}).values(), *slot_values(value).values()], 1
     return any(_refers_to_module(each, seen, depth) for each in found)
 
 

@@ -19,7 +19,7 @@ from featviz.errors import SettingError, shown
 from featviz.interfaces import Leaves, Size
 from featviz.io import resize
 from featviz.network.loading.weights import load_weights
-from featviz.network.state_hash import all_tensors, state_hash
+from featviz.network.state_hash import state_hash, weights_of
 from featviz.network.trees import first_tensor
 from featviz.param.fitting import fit_leaves
 from featviz.param.image import MAX_BATCH
@@ -116,7 +116,7 @@ class Generator:
         name, module = _own_copy(module)
         if weights is not None:
             load_weights(module, _path(weights))
-        found = state_hash(all_tensors(module))
+        found = state_hash(weights_of(module))
         if fingerprint not in ("", found):
             raise SettingError(f"the weights of {name} must have the hash {fingerprint}, got {found}; load them first")
         vars(self).update(

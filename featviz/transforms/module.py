@@ -49,7 +49,7 @@ class ModuleTransform:
         with keep_global_state(images.device) as sources, _frozen(self.module), saved_tensors_hooks(torch.clone, _same):
             for image, seed in zip(images, draw.tolist(), strict=True):
                 for source in sources:
-                    source.manual_seed(seed)
+                    source.set_state(source.state_of(seed))
                 views.append(self.module(image[None]))
         return torch.cat(views)
 

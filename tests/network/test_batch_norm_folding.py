@@ -4,6 +4,7 @@ import pytest
 import torch
 import toys
 from torch import nn
+from torch.nn.utils import prune
 
 import featviz as fv
 from featviz.network.fast.batch_norm_folding import Pair, fold, foldable
@@ -279,3 +280,10 @@ def test_forward_that_was_replaced_on_a_normalisation_is_kept():
     assert vars(module[1]).get("forward") is own
     assert torch.equal(module(IMAGES), expected)
     assert is_folded(folded_copy(chain(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [Pair("0", "1", frozenset())])[1])
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_pruned_normalisations_are_not_folded(name):
+    module = chain(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    prune.l1_unstructured(module[1], name, amount=0.5)
+    assert foldable(module, IMAGES) == ()

@@ -2,12 +2,16 @@
 
 import argparse
 import enum
+import functools
 import inspect
+import logging
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -162,15 +166,127 @@ class Partial(Buffered):
         return {}
 
 
-def test_buffers_that_are_not_stored_belong_to_the_fingerprint():
+def test_buffers_that_are_not_stored_are_hashed():
+    assert code_hash(Buffered(1)) == code_hash(Buffered(1)) != code_hash(Buffered(-1))
+
+
+def test_weights_that_a_state_dict_leaves_out_belong_to_the_fingerprint():
     def print_of(module):
         return fv.Network(module.eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3).fingerprint
 
-    assert print_of(Buffered(1)) == print_of(Buffered(1)) != print_of(Buffered(-1))
     changed = Partial(1)
     with torch.no_grad():
         changed.conv.weight.mul_(2)
     assert print_of(Partial(1)) != print_of(changed)
+
+
+def jagged():
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+
+
+@pytest.mark.filterwarnings("ignore")  # of deprecated and of experimental kinds
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.ones(2, device="meta"),
+        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8),
+        lambda: torch.ones(3, dtype=torch.complex64).conj(),
+        jagged,
+    ],
+    ids=["sparse", "meta", "quantised", "conjugate", "nested"],
+)
+def test_buffers_of_any_kind(make):
+    module = Buffered(1)
+    module.register_buffer("other", make(), persistent=False)
+    assert code_hash(module) == code_hash(module)
+    assert fv.Network(module.eval(), size=16, mean=(0.5,) * 3, std=(0.5,) * 3).fingerprint
+
+
+class Raising(dict):
+    def items(self):
+        raise RuntimeError("computed later")
+
+
+class RaisingList(list):
+    def __iter__(self):
+        raise KeyError("no")
+
+
+def nested_list(depth):
+    found = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+class OddKeys:
+    def __init__(self):
+        vars(self)[1] = 2
+        self.a = 3
+
+
+ODD = {
+    "byte order": np.arange(3, dtype=">f4"),
+    "deep": nested_list(3000),
+    "raising mapping": Raising(a=1),
+    "raising list": RaisingList([1]),
+    "odd keys": OddKeys(),
+    "huge number": 10**5000,
+    "nested tensor": jagged(),
+    "logger": logging.getLogger("featviz.odd"),
+    "lock": threading.Lock(),
+    "thread": threading.Thread(target=print),
+    "generator": (i for i in range(3)),
+    "optimizer": torch.optim.Adam([nn.Parameter(torch.ones(2))]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_attribute_can_be_hashed(name):
+    module = Configured(ODD[name])
+    assert code_hash(module) == code_hash(module)
+
+
+def test_what_changes_with_use_is_not_hashed():
+    path, logger = Path("a") / "b", logging.getLogger("featviz.used")
+    module = Configured([path, logger])
+    module.weights = list(module.parameters())
+    before = code_hash(module)
+    hash(path), str(path)
+    logger.info("used")
+    logging.getLogger("featviz.another")
+    with torch.no_grad():
+        module.conv.weight.add_(1)  # has a hash of its own
+    assert code_hash(module) == before
+
+
+class Classy(nn.Module):
+    """Has settings in its class, and calls functions that read constants."""
+
+    SETTINGS: ClassVar = {"scale": 1}
+
+    def forward(self, x):
+        return [inner(each) for each in x]
+
+
+def inner(x):
+    return innermost(x)
+
+
+@functools.lru_cache
+def innermost(x):
+    return (lambda y: y * FACTOR)(x)
+
+
+def test_settings_of_classes_and_constants_of_called_functions_are_hashed(monkeypatch):
+    module = Classy()
+    found = [code_hash(module)]
+    monkeypatch.setitem(Classy.SETTINGS, "scale", 2)
+    found.append(code_hash(module))
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    found.append(code_hash(module))
+    assert len(set(found)) == 3
 
 
 @pytest.fixture

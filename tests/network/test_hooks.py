@@ -335,3 +335,56 @@ def test_gradcam_reaches_a_layer_that_returns_a_tuple():
     net = toys.network(Unwrapping(*CONTAINERS["tuple"]), 16)
     found = fv.explain(net, torch.rand(1, 3, 16, 16), "logit:1", "GradCAM(layer='block')")
     assert found.map.abs().max() > 0
+
+
+class Locked(dict):
+    """Refuses other items once it is made."""
+
+    def __setitem__(self, key, value):
+        raise KeyError("locked")
+
+
+class Remembering(nn.Module):
+    """Returns its output in a container that it keeps, or beside a view of it."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.conv, self.wrap = nn.Conv2d(3, 4, 3), wrap
+
+    def forward(self, x):
+        self.kept = self.wrap(self.conv(x))
+        return self.kept
+
+
+class Reaching(nn.Module):
+    """Overwrites what it reads of the block, in one of several ways."""
+
+    def __init__(self, wrap, read):
+        super().__init__()
+        self.block, self.read, self.last = Remembering(wrap), read, nn.ReLU()
+
+    def forward(self, x):
+        return self.last(self.read(self.block, self.block(x)).mul_(2)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "read"),
+    [
+        (lambda y: (y, y[:, :2]), lambda block, output: output[1]),
+        (lambda y: {"y": y, "v": y.view_as(y)}, lambda block, output: output["v"]),
+        (lambda y: [y], lambda block, output: block.kept[0]),
+        (lambda y: y, lambda block, output: block.kept),
+        (lambda y: {"y": y}, lambda block, output: block.kept.setdefault("more", output["y"])),
+        (lambda y: Locked(y=y), lambda block, output: output["y"]),
+    ],
+    ids=["view in a tuple", "view in a dict", "kept list", "kept tensor", "kept dict", "locked dict"],
+)
+def test_captured_tensors_keep_their_values_however_they_are_reached(wrap, read):
+    torch.manual_seed(0)
+    net = toys.network(Reaching(wrap, read), 16)
+    images = torch.rand(2, 3, 16, 16)
+    acts = net.capture(images, ["block", "last", ""])
+    expected = net.module.eval()(net.normaliser()(images))
+    assert torch.allclose(acts["block"], net.module.block.conv(net.normaliser()(images)), atol=1e-6)
+    assert torch.allclose(acts[""], expected, atol=1e-6)
+    assert torch.equal(acts["block"], net.capture(images, "block")["block"])

@@ -120,3 +120,34 @@ def test_channels_last_is_not_used_where_outputs_differ():
 def test_channels_last_is_used_in_every_precision(precision):
     module = toys.Plain().eval().to(precision)
     assert toys.network(module).probed.memory_format is torch.channels_last
+
+
+class NeedsChannelsLast(nn.Module):
+    """Runs with channels last in memory only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 32 * 32, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).permute(0, 2, 3, 1).view(len(x), -1))
+
+
+class Random(nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, 0.5, True)
+
+
+class Undefined(nn.Module):
+    def forward(self, x):
+        return x * float("nan")
+
+
+class Whole(nn.Module):
+    def forward(self, x):
+        return (x > 0.5).long()
+
+
+@pytest.mark.parametrize("kind", [NeedsChannelsLast, Random, Undefined, Whole])
+def test_channels_last_is_used_where_outputs_cannot_be_compared(kind):
+    assert toys.network(kind(), 32).probed.memory_format is torch.channels_last

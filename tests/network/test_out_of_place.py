@@ -57,3 +57,26 @@ def test_a_session_gives_the_same_activations_and_gradients(ignores):
     assert torch.allclose(found, module(images), atol=1e-6)
     one, two = (torch.autograd.grad(each.sum(), images)[0] for each in (found, module(images)))
     assert torch.allclose(one, two, atol=1e-6)
+
+
+class Gate(nn.SiLU):
+    """An activation with another signature than its class."""
+
+    def forward(self, x, gate):
+        return x.mul_(gate)
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate, self.last = nn.Conv2d(3, 4, 3), Gate(inplace=True), nn.SiLU(inplace=True)
+
+    def forward(self, x):
+        return self.last(input=self.gate(self.conv(x), 0.5)).mean((2, 3))
+
+
+def test_activations_that_compute_something_else_stay_as_they_are():
+    module = Gated().eval()
+    assert can_run_out_of_place(module, IMAGES)
+    run_out_of_place(module)
+    assert module.gate.inplace and not module.last.inplace

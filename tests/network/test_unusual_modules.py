@@ -511,3 +511,32 @@ def test_weights_in_buffers_decide_the_precision():
 def test_rise_in_other_precisions(precision):
     net = network(nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(precision))
     assert fv.explain(net, IMAGES[:1], "logit:1", "RISE(samples=16)").map.abs().max() > 0
+
+
+def test_another_generator_of_numpy_is_left_alone():
+    before = np.random.get_bit_generator()
+    try:
+        np.random.set_bit_generator(np.random.PCG64(0))
+        assert fv.render(network(nn.Conv2d(3, 4, 3)), '"":1', steps=2).images.isfinite().all()
+        assert isinstance(np.random.get_bit_generator(), np.random.PCG64)
+    finally:
+        np.random.set_bit_generator(before)
+
+
+class Caching(nn.Module):
+    """Keeps a buffer that depends on the input, as caches of positions do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        self.register_buffer("ones", torch.ones(x.shape[-1]), persistent=False)
+        return self.conv(x * self.ones).mean((2, 3))
+
+
+def test_buffers_that_a_forward_makes_do_not_prevent_a_replay():
+    module = Caching()
+    rendering = fv.render(network(module), "logit:0", steps=2)
+    module(IMAGES)
+    assert torch.equal(fv.replay(rendering.recipe, network=network(module)).images, rendering.images)

@@ -495,3 +495,43 @@ def test_modules_classes_and_functions_are_shared():
     module.lib, module.kind, module.function, module.builtin = np, toys.Plain, torch.relu, len
     copy = working_copy(module)
     assert (copy.lib, copy.kind, copy.function, copy.builtin) == (np, toys.Plain, torch.relu, len)
+
+
+class Described:
+    """Keeps an attribute behind a property without a setter."""
+
+    def __init__(self):
+        vars(self)["side"] = 3
+
+    @property
+    def side(self):
+        return vars(self)["side"]
+
+
+class Sentinel:
+    __slots__ = ("name",)
+
+
+class Linked:
+    __slots__ = ("module", "other", "unset")
+
+    def __getattr__(self, name):
+        raise RuntimeError("code of the class ran")
+
+
+def test_attributes_are_copied_without_running_code_of_the_class():
+    module, one, two = Wrapper(), Linked(), Linked()
+    one.module, one.other, two.module, two.other = module.net, two, module.net, one
+    module.held, module.linked = Described(), one
+    copy = working_copy(module)
+    assert copy.held is not module.held and copy.held.side == 3
+    assert copy.linked is not one and copy.linked.module is copy.net
+    assert copy.linked.other.other is copy.linked
+
+
+def test_values_with_slots_keep_their_identity():
+    module, none = Wrapper(), Sentinel()
+    none.name = "none"
+    module.held, module.table = none, {none: 1}
+    copy = working_copy(module)
+    assert copy.held is none and copy.table[copy.held] == 1

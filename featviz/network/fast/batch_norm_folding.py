@@ -70,10 +70,10 @@ def _vary_norms(module: nn.Module) -> None:
         spread = norm.running_var.clamp(min=0).sqrt()
         norm.running_mean = norm.running_mean + spread * random(spread, -0.5, 0.5)
         norm.running_var = norm.running_var * random(spread, 0.5, 1.5)
-        if norm.weight is not None:
+        if "weight" in norm._parameters and norm.weight is not None:
             changed = norm.weight.detach() * random(spread, 0.7, 1.3) + random(spread, 0.1, 0.3)
             norm.weight = nn.Parameter(changed, requires_grad=False)
-        if norm.bias is not None:
+        if "bias" in norm._parameters and norm.bias is not None:
             norm.bias = nn.Parameter(norm.bias.detach() + random(spread, -0.3, 0.3), requires_grad=False)
 
 
@@ -83,7 +83,9 @@ def _pairs(module: nn.Module, recorded: Recording) -> tuple[Pair, ...]:
     for name, norm in module.named_modules():
         if type(norm) is not nn.BatchNorm2d or norm.running_mean is None or recorded.calls.count(name) != 1:
             continue
-        if "forward" in vars(norm):  # someone else's wrapper around the normalisation, which folding would bypass
+        # Someone else's wrapper around the normalisation, which folding would bypass; or weights that are computed from
+        # others before each call, as in pruning.
+        if "forward" in vars(norm) or not {"weight", "bias"} <= norm._parameters.keys():
             continue
         hidden = frozenset(other for other, tensor in recorded.outputs.items() if tensor is recorded.inputs.get(name))
         for other in hidden:

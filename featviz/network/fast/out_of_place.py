@@ -44,12 +44,18 @@ def run_out_of_place(module: nn.Module) -> None:
 
 
 def _in_place(module: nn.Module) -> list[Any]:
-    return [part for part in module.modules() if isinstance(part, COPYING_MODULES) and part.inplace]
+    """Return the activations in place, without those whose class computes something else."""
+    return [
+        part
+        for part in module.modules()
+        if any(isinstance(part, kind) and type(part).forward is kind.forward for kind in COPYING_MODULES)
+        and part.inplace
+    ]
 
 
-def _halve_in_place(x: Tensor) -> Tensor:
-    return x.mul_(0.5)
+def _halve_in_place(input: Tensor) -> Tensor:  # noqa: A002 - may be given by name
+    return input.mul_(0.5)
 
 
-def _halve(x: Tensor) -> Tensor:
-    return x * 0.5
+def _halve(input: Tensor) -> Tensor:  # noqa: A002
+    return input * 0.5

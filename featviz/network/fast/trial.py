@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,16 @@ def _run(module: nn.Module, images: Tensor, call: Hook) -> None:
     """Run a working copy, calling back after every module."""
     for name, part in hookable_modules(module):
         part.register_forward_hook(lambda _, inputs, output, name=name: call(name, inputs, output))
-    # The TF32 convolutions of a GPU differ by more than the tolerance.
-    exact = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
-    with Chance(images.device)(), torch.no_grad(), uncompiled(), exact if images.is_cuda else nullcontext():
+    with Chance(images.device)(), torch.no_grad(), uncompiled(), without_tf32(images.device):
         module(images)
+
+
+def without_tf32(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without TF32 convolutions, which differ by more than rounding.
+
+    Args:
+        device: Where the network runs.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)

@@ -70,7 +70,6 @@ class ZeroShot(nn.Module):
     """
 
     text_embeddings: Tensor
-    derived_buffers = ("text_embeddings",)
 
     def __init__(
         self, model: nn.Module, tokenizer: Tokenizer, texts: Sequence[str] = (), scale: float | None = None

@@ -14,7 +14,6 @@ from featviz.network.fast.batch_norm_folding import Pair
 from featviz.network.inputs.given_inputs import inputs_in
 from featviz.network.layers import CombinesNetworks, LayerRow, Probed
 from featviz.network.module_errors import raise_known_failure
-from featviz.network.out_of_memory import is_out_of_memory
 from featviz.network.probing.grey_images import run_on_grey
 from featviz.network.probing.output_scale import output_scale
 from featviz.network.probing.passes import FIRST_BATCH, raise_unless_size_error
@@ -173,7 +172,7 @@ def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], othe
     Args:
         network: The network.
         trial: Function of a working copy of the module and its input.
-        otherwise: Result if memory runs out; a render may still fit.
+        otherwise: Result if the trial fails or memory runs out; a render may still fit.
 
     Returns:
         Result of the trial, or `otherwise`.
@@ -182,7 +181,5 @@ def try_on_noise(network: Network, trial: Callable[[nn.Module, Tensor], T], othe
         # A copy, because a forward pass may write to the weights; the copies that a trial makes share them.
         noise = noise_images(1, network.channels, network.size).to(network.device)
         return trial(network.copy_module(), network.normaliser()(noise))
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+    except Exception:  # the module ran on grey images, so the change does not suit it
         return otherwise
