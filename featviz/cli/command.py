@@ -129,6 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (typer.Abort, KeyboardInterrupt):
             more = "; run the same command again to continue" if _command_of(given) in RESUMABLE else ""
             return _print_error(f"interrupted{more}", status=130)
+        except SystemExit as error:  # of the user's objective or network; Typer raises none here
+            if debug:
+                raise
+            said = f"your code ended with sys.exit({error.code!r}) while it ran; raise an error instead"
+            return _print_error(said, status=2)
         except Exception as error:
             if debug:
                 raise

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import featviz as fv
-from featviz.errors import shown
+from featviz.errors import first_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,19 +160,34 @@ def read_class_names(file: Path) -> list[str] | dict[int, str]:
         raise fv.SettingError(f"{file} is a table; give class names as one name per line (.txt), or as JSON")
     try:
         text = file.read_text(encoding="utf-8-sig")
-        found = json.loads(text, object_pairs_hook=_once) if is_json else text.rstrip().splitlines()
-    except (OSError, ValueError) as error:
-        raise fv.SettingError(f"cannot read class names from {file}; give a file with one name per line") from error
+        # Not `splitlines`, which splits at form feeds and other signs that names may hold.
+        lines = text.rstrip().split("\n") if text.strip() else []
+        found = json.loads(text, object_pairs_hook=_once) if is_json else lines
+    except (OSError, ValueError, RecursionError) as error:
+        raise fv.SettingError(
+            f"cannot read class names from {file}: {_why_no_names(file, error)}; give a file with one name per line"
+        ) from error
     names = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
     if not names or not found:
         raise fv.SettingError(f"{file} must hold one class name per line, or a JSON list of names")
     for place, name in names:
         if not isinstance(name, str) or not name.strip():
             where = f"the name of class {place}" if is_json else f"line {place + 1}"
+            if isinstance(found, dict) and isinstance(name, int):
+                raise fv.SettingError(f'{file} must hold names by index, {{"0": "cat"}}, and holds indices by name')
             raise fv.SettingError(f"{where} in {file} must be a class name, got {shown(name)}")
     if isinstance(found, dict):
         return {key: name.strip() for key, name in found.items()}
     return [name.strip() for name in found]
+
+
+def _why_no_names(file: Path, error: Exception) -> str:
+    """Return why a file of class names cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8"
+    if isinstance(error, OSError):
+        return "it is a folder" if file.is_dir() else (error.strerror or str(error)).lower()
+    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def texture(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Render a texture with which views of a mesh maximise an objective.
+    """Render a texture of a mesh whose views maximise an objective.
 
     Writes the mesh as mesh.glb, the texture, and a page that turns the mesh.
     """

@@ -163,7 +163,7 @@ class _Describer:
         code = self.code(value)
         if code is not None:
             return code
-        if name.startswith("__") and name.endswith("__"):  # Python adds some of these later, such as `__annotations__`
+        if name.startswith("__") and name.endswith("__"):  # Python adds some of these when they are read
             return None
         if isinstance(value, (*PLAIN, tuple, list, dict, set, frozenset)):
             return self.value(value, OBJECT_DEPTH)

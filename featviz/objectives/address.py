@@ -46,11 +46,11 @@ class Address:
         is_layer: The layer is one that is named `logit` or `prob` itself, which is written in quotes.
 
     >>> Address.parse("inception4a:476@7,7")
-    Address(layer='inception4a', channel=476, at=(7, 7), network='')
+    Address(layer='inception4a', channel=476, at=(7, 7), network='', is_layer=False)
     >>> str(Address("logit", "tabby"))
     'logit:tabby'
     >>> Address.parse("inception4a~12")
-    Address(layer='inception4a~', channel=12, at=None, network='')
+    Address(layer='inception4a~', channel=12, at=None, network='', is_layer=False)
     """
 
     layer: str

@@ -93,7 +93,7 @@ class Prior:
             return _load(Path(path), changed)
         except FileNotFoundError as error:
             raise OutputError(f"no file {path}; create it with: featviz fit-prior FOLDER -o {path}") from error
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise OutputError(f"{path} is not a prior; create one with: featviz fit-prior FOLDER") from error
 
     def amplitude(self, size: Size, device: torch.device) -> Float[Tensor, "c *size"]:

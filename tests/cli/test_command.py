@@ -8,6 +8,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from command_line import OWN, QUICK, printed
 from PIL import Image
 
@@ -268,7 +269,10 @@ def test_class_names_of_the_users_own_model(content, file, tmp_path, capsys):
     }.items():
         (tmp_path / name).write_text(text)
     for bad, message in (
-        ("none.txt", "cannot read class names from none.txt; give a file with one name per line"),
+        (
+            "none.txt",
+            "cannot read class names from none.txt: no such file or directory; give a file with one name per line",
+        ),
         ("empty.txt", "empty.txt must hold one class name per line, or a JSON list of names"),
         ("first.txt", "line 1 in first.txt must be a class name, got ''"),
         ("middle.txt", "line 2 in middle.txt must be a class name, got ' '"),
@@ -396,3 +400,54 @@ def test_options_of_embeddings_that_do_nothing_are_refused(tmp_path, capsys):
     ):
         assert main(["embeddings", "v.txt", "a", *words]) == 2
         assert printed(capsys)[1] == [f"featviz: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words", "message"),
+    [
+        ("own.py", "import sys\nfrom featviz import objectives\n@objectives.objective('stage1')\ndef score(acts):\n"
+         "    sys.exit(0)\n",
+         ["score", "--own", "own.py:score"], "your code ended with sys.exit(0) while it ran; raise an error instead"),
+        ("net.py", "from torch import nn\nnet = nn.Conv2d(3, 8, 3)\n", ["0:1", "--model", "net.py:net"],
+         "net.py:net must be a function that returns the network, got Conv2d"),
+        ("net.py", "def net(width):\n    pass\n", ["0:1", "--model", "net.py:net"],
+         "net.py:net must be a function without arguments: missing a required argument: 'width'; give them default "
+         "values"),
+        ("deep.json", "[" * 100_000, ["logit:3", "--classes", "deep.json"],
+         "cannot read class names from deep.json: it is nested too deeply; give a file with one name per line"),
+        ("reversed.json", '{"cat": 0}', ["logit:3", "--classes", "reversed.json"], None),
+        ("latin.txt", "caf\xe9".encode("latin-1"), ["logit:3", "--classes", "latin.txt"],
+         "cannot read class names from latin.txt: it is not in UTF-8; give a file with one name per line"),
+        ("deep.json", "[" * 100_000, ["logit:3", "--param", "Fourier(prior='deep.json')"], None),
+    ],
+)  # fmt: skip
+def test_files_of_the_user_that_cannot_be_used(name, text, words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["render", *words, "--size", "32", "--steps", "1", "--quiet", "-o", "a.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("featviz: ") and (message is None or message in line)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_factory_that_changes_the_folder_changes_no_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    text = """
+import os, featviz as fv
+from torch import nn
+def net():
+    os.chdir("inner")
+    return fv.Network(nn.Sequential(nn.Conv2d(3, 8, 3)), size=16, mean=(.5,) * 3, std=(.5,) * 3)
+"""
+    (tmp_path / "net.py").write_text(text)
+    assert main(["render", "0:1", "--model", "net.py:net", "--steps", "1", "--quiet", "-o", "a.png"]) == 0
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_weights_without_values_are_named(tmp_path, capsys):
+    state = fv.load("motifnet").module.state_dict()
+    key = next(key for key in state if state[key].ndim == 4)
+    torch.save(state | {key: state[key].to("meta")}, tmp_path / "meta.pt")
+    assert main(["render", "logit:3", "--weights", str(tmp_path / "meta.pt"), "--steps", "1"]) == 2
+    assert f"holds weights without values ({key}, on the meta device); save them" in capsys.readouterr().err

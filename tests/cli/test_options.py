@@ -118,7 +118,7 @@ def test_commands_share_the_options_of_networks_judges_and_backends():
 def test_the_help_states_the_steps_of_the_presets():
     counts = [preset.steps for preset in fv.PRESETS.values()]
     whole = "Quality preset: draft (smaller images, {} steps), usual ({}), best ({}).".format(*counts)
-    steps_only = "Take the steps of a quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
+    steps_only = "Number of steps by quality preset: draft ({}), usual ({}), best ({}).".format(*counts)
     assert list(fv.PRESETS) == ["draft", "usual", "best"]
     for name in RENDERING:
         assert (steps_only if name in ("atlas", "blocks", "diff") else whole) in help_of(name)
@@ -128,7 +128,7 @@ def test_explain_lists_all_methods():
     named = [
         name.lower() for name in fv.methods.__all__ if inspect.isclass(getattr(fv.methods, name)) or name.isupper()
     ]
-    assert f"There are {', '.join(sorted(named)[:-1])} and {sorted(named)[-1]}." in help_of("explain")
+    assert f"Available: {', '.join(sorted(named)[:-1])} and {sorted(named)[-1]}." in help_of("explain")
 
 
 def test_summaries_are_not_cut_in_narrow_terminals(monkeypatch, capsys):

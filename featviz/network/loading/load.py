@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -345,8 +347,15 @@ def _is_in_hub_cache(url: str) -> bool:
 def _from_factory(model: str, given: Mapping[str, Any]) -> Network:
     """Call a factory function of the user. The given input specification is that of a bare module."""
     factory = find(model)
-    if not callable(factory):
+    if not callable(factory) or isinstance(factory, nn.Module):
         raise ModelError(f"{model} must be a function that returns the network, got {type(factory).__name__}")
+    with suppress(ValueError):  # of a function without a signature
+        try:
+            inspect.signature(factory).bind()
+        except TypeError as error:
+            raise ModelError(
+                f"{model} must be a function without arguments: {error}; give them default values"
+            ) from error
     with _running_code_of(model):
         made = factory()
     if isinstance(made, Network):
@@ -410,7 +419,11 @@ def _run_file(path: Path) -> Any:
 
 @contextmanager
 def _running_code_of(source: str) -> Iterator[None]:
-    """Name the user's file or function in the errors that its code raises, and refuse that it ends the process."""
+    """Name the user's file or function in the errors that its code raises, and refuse that it ends the process.
+
+    The working folder is restored, to which relative paths of options refer.
+    """
+    folder = Path.cwd()
     try:
         yield
     except SystemExit as error:
@@ -421,6 +434,8 @@ def _running_code_of(source: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"while running {source}")
         raise
+    finally:
+        os.chdir(folder)
 
 
 @contextmanager

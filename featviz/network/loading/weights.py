@@ -70,6 +70,10 @@ def read_weights(path: Path, skip: int = 0) -> dict[str, Tensor]:
             f"({_first_keys(others)}); save one with torch.save(module.state_dict(), ...)"
         )
     for key, value in found.items():
+        if value.is_meta:
+            raise WeightsError(
+                f"{path} holds weights without values ({key}, on the meta device); save them from the CPU"
+            )
         if value.is_quantized or value.layout != torch.strided:
             kind = "quantized" if value.is_quantized else "sparse"
             raise WeightsError(f"{path} holds {kind} weights ({key}); save them dense, in floating point")

@@ -187,7 +187,7 @@ def test_code_that_ends_the_process_is_named(tmp_path):
             f"{tmp_path}/script.py ended with sys.exit({code}), as argparse does; put what it does as a script under "
             'if __name__ == "__main__":'
         )
-    (tmp_path / "script.py").write_text("def net(x):\n    pass\n")
+    (tmp_path / "script.py").write_text("def net():\n    return len(3)\n")
     with pytest.raises(TypeError) as caught:
         fv.load(f"{tmp_path}/script.py:net")
     assert caught.value.__notes__ == [f"while running {tmp_path}/script.py:net"]
