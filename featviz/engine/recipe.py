@@ -15,7 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from featviz.engine.repr_parser import parse_repr
-from featviz.errors import FeatvizError, RecipeError
+from featviz.errors import FeatvizError, RecipeError, shown
 from featviz.interfaces import NamesClass, UsesFiles
 from featviz.io import is_file, read_recipe, recipe_in
 from featviz.io.array import as_tuples
@@ -319,7 +319,9 @@ class Recipe:
             content = json.loads(text)
             version = content.pop("featviz")
             if version != FORMAT:
-                raise RecipeError(f"the recipe has format {version}, this featviz reads {FORMAT}; use another version")
+                raise RecipeError(
+                    f"the recipe has format {shown(version)}, this featviz reads {FORMAT}; use another version"
+                )
             known = {field.name for field in fields(cls)}
             content["input"] = _input_spec(content["input"])
             content["inputs"] = tuple((name, _input_spec(spec)) for name, spec in content.get("inputs", ()))

@@ -211,7 +211,9 @@ def find(source: str) -> Callable[..., Any]:
     Raises:
         ModelError: There is no such file, module or name.
     """
-    origin, _, name = source.rpartition(":")
+    origin, colon, name = source.rpartition(":")
+    if not colon or not name:
+        raise ModelError(f"{shown(source)} names a file only; name the value in it, too: {source.rstrip(':')}:NAME")
     module = _run_file(Path(origin)) if origin.endswith(".py") else _import_module(origin, name)
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

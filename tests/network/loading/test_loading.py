@@ -227,3 +227,8 @@ def test_one_of_several_heads_is_chosen(tmp_path):
     assert str(caught.value) == message
     with pytest.raises(fv.AddressError, match="^heads names 'nosuch', no layer or output of"):
         fv.load(model, head="nosuch").layers()
+
+
+def test_a_file_without_a_name_is_refused():
+    with pytest.raises(fv.ModelError, match=r"^'own.py' names a file only; name the value in it, too: own.py:NAME$"):
+        find("own.py")
