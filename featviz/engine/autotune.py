@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import timeit
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -89,8 +89,9 @@ def autotune(
     shift = {"float32": -HYSTERESIS, "bfloat16": HYSTERESIS}.get(_read_choices().get(last_key, ""), 0.0)
     is_lower_faster: bool | None = False
     if has_quick_bfloat16(network.device):
-        is_lower_faster = _measure(network, layers, count, input_size, single, lower, MAX_TIME_RATIO + shift)
-    if is_lower_faster is None:
+        compare = partial(_is_faster, network, layers, input_size, single, lower, MAX_TIME_RATIO + shift)
+        is_lower_faster = _with_fewer_images(compare, count)
+    if is_lower_faster is None:  # another time there may be enough memory
         return single
     chosen = lower if is_lower_faster else single
     _remember({key: chosen.precision, last_key: chosen.precision})
@@ -118,34 +119,34 @@ def has_quick_bfloat16(device: torch.device) -> bool:
     return fastest[torch.bfloat16] < MAX_SLOWDOWN * fastest[torch.float32]
 
 
-def _measure(
-    network: Network,
-    layers: Collection[str],
-    count: int,
-    input_size: Size,
-    single: Execution,
-    lower: Execution,
-    max_ratio: float,
-) -> bool | None:
-    """Return the result of `_is_faster` with as many images as fit in memory; `None` if not even one does."""
+def _with_fewer_images(is_faster: Callable[[int], bool], count: int) -> bool | None:
+    """Return the result for as many images as fit in memory.
+
+    Args:
+        is_faster: Compares the precisions for a number of images.
+        count: Number of images to begin with.
+
+    Returns:
+        Whether the lower precision is faster; `None` if not even one image fits.
+    """
     while count:
         try:
-            return _is_faster(network, layers, count, input_size, single, lower, max_ratio)
+            return is_faster(count)
         except (RuntimeError, MemoryError, TypeError, ValueError) as error:
             if not is_out_of_memory(error):  # it cannot run in lower precision, or at all
                 return False
         count //= 2  # the render runs fewer images at a time, too
-    return None  # another time there may be enough memory
+    return None
 
 
 def _is_faster(
     network: Network,
     layers: Collection[str],
-    count: int,
     input_size: Size,
     single: Execution,
     lower: Execution,
     max_ratio: float,
+    count: int,
 ) -> bool:
     """Return whether the lower precision is accurate enough, and takes less than a fraction of the time.
 

@@ -104,9 +104,7 @@ class Capture:
         self._parts = {layer: module.get_submodule(call.module) for layer, call in calls.items()}
         self._remaining: dict[str, float] = {}
         self._captured: dict[str, Tensor] = {}
-        self._views: dict[
-            str, tuple[Tensor, int]
-        ] = {}  # tensors that are captured without a copy, and their version then
+        self._uncopied: dict[str, tuple[Tensor, int]] = {}  # tensors captured without a copy, and their version then
         self._overwritten: set[str] = set()  # layers of which such a tensor is changed in place later
         self._replaced: Mapping[str, Replacement] = {}
 
@@ -143,19 +141,19 @@ class Capture:
                 forward()
             if missed := [layer for layer in self._calls if layer not in self._captured]:
                 raise AddressError(f"the forward pass did not reach layer {missed[0]!r} for these images")
-            overwritten = {layer for layer, (view, version) in self._views.items() if version_of(view) != version}
+            overwritten = {layer for layer, (view, version) in self._uncopied.items() if version_of(view) != version}
             return self._captured, overwritten
         finally:
             for handle in handles:
                 handle.remove()
-            self._captured, self._views = {}, {}  # activations would otherwise stay until the next pass
+            self._captured, self._uncopied = {}, {}  # activations would otherwise stay until the next pass
 
     def _hook(self, layer: str, part: nn.Module, inputs: tuple[object, ...], output: object) -> object:
         """Capture the output of a call. Returns the output to go on with; `None` for the same."""
         self._remaining[layer] -= 1
         if self._remaining[layer] and self._calls[layer].number:
             return None
-        self._views.pop(layer, None)  # of an earlier call
+        self._uncopied.pop(layer, None)  # of an earlier call
         item = self._calls[layer].item
         tensor = tensors_in(output).get(item) if item else first_tensor(output)
         if tensor is None:
@@ -177,7 +175,7 @@ class Capture:
                 self._captured[layer] = tensor.clone()
                 tensor.copy_(self._captured[layer])
             else:
-                self._views[layer] = tensor, version_of(tensor)
+                self._uncopied[layer] = tensor, version_of(tensor)
             return None
         # Later modules may overwrite the output in place (ReLU(inplace=True), +=). They continue with a clone, so that
         # the captured tensor keeps its values, and stays in the graph between the image and later layers: their scores
@@ -190,7 +188,7 @@ class Capture:
                 changed = _with_tensor(output, tensor, clone)
                 if any(each is clone for each in tensors_in(changed).values()):
                     # Code may reach the captured tensor in another way, as by a view of it, and overwrite it.
-                    self._views[layer] = tensor, version_of(tensor)
+                    self._uncopied[layer] = tensor, version_of(tensor)
                     return changed
         # The clone is captured instead, which later layers do not depend on; its gradient still reaches the image.
         self._captured[layer] = clone

@@ -84,13 +84,13 @@ def _problem_of_logits(network: Network, unclear: bool) -> str:
 def _problem(network: Network, layer: str) -> str:
     """Return why a name is no layer that can be addressed, and which names are near."""
     modules = dict(network.module.named_modules(remove_duplicate=False))
-    first = next(name for name, part in modules.items() if part is modules.get(layer, network.module))
-    if layer in modules and first != layer:
-        return f"layer {layer!r} in {network.label} is the same module as {first!r}; use this name"
     if layer not in modules:
         command = f" (list all: featviz layers --model {network.name})" if network.name else " (list all: net.layers())"
         hint = _class_hint(network, layer) or f"{_nearest(network, layer)}{command}"
         return f"no layer {layer!r} in {network.label}{hint}"
+    first = next(name for name, part in modules.items() if part is modules[layer])
+    if first != layer:
+        return f"layer {layer!r} in {network.label} is the same module as {first!r}; use this name"
     reason = network.probed.refused.get(layer, "it is not called in a forward pass in eval mode on grey images")
     return f"layer {layer!r} of {network.label} cannot be addressed: {reason}{_nearest(network, layer)}"
 

@@ -47,8 +47,8 @@ def test_precision_is_measured_once_per_network_and_layer(monkeypatch):
     monkeypatch.setattr(autotune_module, "MIN_PASSES", 4)
     measured = []
 
-    def is_faster(network, layers, count, view, single, lower, required):
-        measured.append((sorted(layers), count, view, single, lower, required))
+    def is_faster(network, layers, input_size, single, lower, required, count):
+        measured.append((sorted(layers), count, input_size, single, lower, required))
         return len(measured) == 1
 
     monkeypatch.setattr(autotune_module, "_is_faster", is_faster)
@@ -109,7 +109,7 @@ def passes(monkeypatch, ratio, *, error=0.0, noise=0.0, seed=0):
 
 def is_faster(required=0.85):
     executions = fv.Execution("float32"), fv.Execution("bfloat16")
-    return autotune_module._is_faster(toys.plain(), ["conv2"], 2, (32, 32), *executions, required)
+    return autotune_module._is_faster(toys.plain(), ["conv2"], (32, 32), *executions, required, 2)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,8 @@ def test_a_trial_that_runs_out_of_memory_is_made_with_fewer_images(monkeypatch):
     monkeypatch.setattr(autotune_module, "has_quick_bfloat16", lambda _: True)
     tried = []
 
-    def is_faster(network, layers, count, *_):
+    def is_faster(*arguments):
+        count = arguments[-1]
         tried.append(count)
         if count > 2:
             raise MemoryError

@@ -124,9 +124,11 @@ def test_text_that_is_no_repr(text, message):
 def test_json_round_trip_and_other_formats():
     recipe = fv.render(toys.plain(), "conv1:0", steps=1).recipe
     assert fv.Recipe.from_json(recipe.to_json()) == recipe
-    later = json.dumps(json.loads(recipe.to_json()) | {"featviz": 99})
-    with pytest.raises(fv.RecipeError, match="^the recipe has format 99, this featviz reads 4; use another version$"):
-        fv.Recipe.from_json(later)
+    for version in (99, "4"):
+        later = json.dumps(json.loads(recipe.to_json()) | {"featviz": version})
+        message = f"^the recipe has format {version!r}, this featviz reads 4; use another version$"
+        with pytest.raises(fv.RecipeError, match=message):
+            fv.Recipe.from_json(later)
     for broken in ("", "[]", "{}"):
         with pytest.raises(fv.RecipeError, match=UNREADABLE):
             fv.Recipe.from_json(broken)
